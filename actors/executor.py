@@ -1,0 +1,58 @@
+"""The executor port: what runs an orchestration's code. In-process coroutines stand behind it today; remote work items may.
+
+A decision is data: the facts that the code decided, in the order in which it decided them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from perdure.schemas.events import HistoryEvent
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedTurn:
+    """One turn of an execution as history holds it. An undecided turn's events reach the code in the next decided one."""
+
+    time_ms: int
+    decided: bool
+    events: tuple[HistoryEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContinueAsNew:
+    """The code continued as new: the next execution's input, and the external events that nobody took yet, oldest first."""
+
+    input: bytes
+    events: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`events` are decision facts only (TaskScheduled, TimerCreated, ..., at most one ExecutionCompleted, which is last)."""
+
+    events: tuple[HistoryEvent, ...]
+    continued: ContinueAsNew | None = None
+
+
+class Executor(Protocol):
+    """One execution's code, live. Dropped (`close`) and rebuilt from history at will; what it decides is the same."""
+
+    def replay(self, turns: Iterable[RecordedTurn]) -> None:
+        """Bring new code to where history is, comparing each decision with it. Raises InstanceHeld."""
+
+    def decide(self, events: tuple[HistoryEvent, ...], now_ms: int) -> Decision:
+        """Deliver `events` (facts only) and run until the code waits or ends. Raises InstanceHeld."""
+
+    def close(self) -> None:
+        """Let the code go; nothing that it does on its way out is recorded."""
+
+
+class InstanceHeld(Exception):
+    """The instance cannot decide with this code: non-determinism, an unknown name or event, a foreign await, a turn without
+    end. Derived, never a fact: another owner, other code or `resume` tries again. `reason` teaches the author."""
+
+    def __init__(self, reason: str, *, kind: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.kind = kind

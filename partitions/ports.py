@@ -1,0 +1,201 @@
+"""The ports of the runtime: the log, the store, the clock. Adapters live in `kafka/`, `embedded/`, `memory/` and `rocksdb/`.
+
+Rules of this file: everything here is called on the engine's thread and never blocks, unless its docstring says so; offsets of
+a history partition are contiguous (R4), those of an inbox may have gaps (R8).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from perdure.schemas.records import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record as read: `timestamp_ms` is the log's own (the broker's) time."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What became of one append: where it landed, or why that is not known (R4). Never proof that it did not land."""
+
+    offset: int | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HubIdentity:
+    """What a hub is: the same names over other topics are another hub (R14)."""
+
+    hub: str
+    cluster_id: str
+    history_topic_id: str
+    partition_count: int
+
+
+class BufferFull(Exception):
+    """The local queue is full: nothing was sent, the expected offset stands (R4). Try again after `Log.wait`."""
+
+
+class LogUnavailable(Exception):
+    """The log cannot be reached now; the message says which servers and what to check."""
+
+
+class LogTruncated(Exception):
+    """The offset asked for is below the start of the log or beyond its end; the message names both (R6, R14)."""
+
+
+class HistoryWriter(Protocol):
+    """The append side of one history partition, with a producer of its own (R4)."""
+
+    def append(self, key: str, value: bytes) -> None:
+        """Send one record. Raises BufferFull; any other trouble comes as a Report."""
+
+    def take_reports(self) -> Sequence[Report]:
+        """Reports since the last call, one for each append, in the order of the appends."""
+
+    def close(self) -> None:
+        """Purge what is queued and let the producer go; nothing more is reported."""
+
+
+class InboxReader(Protocol):
+    """The inbox partitions that this process reads, by manual assignment (R6). read_committed (R9)."""
+
+    def open(self, partition: int, offset: int) -> None:
+        """Read `partition` from `offset` on (from the log's start if that is higher)."""
+
+    def close(self, partition: int) -> None: ...
+
+    def pause(self, partition: int) -> None: ...
+
+    def resume(self, partition: int) -> None: ...
+
+    def take(self, records_max: int) -> Sequence[tuple[int, LogRecord]]:
+        """What is there now, as (partition, record), in offset order within a partition."""
+
+
+Delivered = Callable[[str | None], None]
+
+
+class Publisher(Protocol):
+    """Everything sent outside the history: inboxes, replies, dead letters. `delivered` is called with an error or None, in
+    order for each (topic, partition), during `Log.wait` or `flush`. Raises BufferFull."""
+
+    def publish_inbox(self, partition: int, key: str, value: bytes, delivered: Delivered | None = None) -> None: ...
+
+    def publish_reply(self, partition: int, key: str, value: bytes) -> None: ...
+
+    def publish_dead_letter(self, key: str, value: bytes, headers: Sequence[tuple[str, bytes]], delivered: Delivered | None = None) -> None: ...
+
+    def flush(self, timeout_seconds: float) -> None:
+        """Block until all is delivered, at most `timeout_seconds`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSpan:
+    """The first offset there is and the one that the next record will get."""
+
+    start: int
+    end: int
+
+
+class Log(Protocol):
+    """One hub's log, opened by one process."""
+
+    @property
+    def identity(self) -> HubIdentity: ...
+
+    @property
+    def inbox(self) -> InboxReader: ...
+
+    @property
+    def publisher(self) -> Publisher: ...
+
+    @property
+    def record_bytes_max(self) -> int:
+        """The largest record value that the history takes; a larger turn is written in parts (R1)."""
+
+    def open_history(self, partition: int) -> HistoryWriter: ...
+
+    def read_history(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        """Block while reading [start, end). Raises LogTruncated if `start` is below the log's start or `end` beyond its end."""
+
+    def span_history(self, partition: int) -> LogSpan: ...
+
+    def span_inbox(self, partition: int) -> LogSpan: ...
+
+    def trim_inbox(self, partition: int, before: int) -> None:
+        """Let go of inbox records below `before` (R8)."""
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Block until a report, an inbox record or a delivery may be there, `wake` is called, or the time is over."""
+
+    def wake(self) -> None:
+        """End a `wait` early. The one method that any thread may call."""
+
+    def close(self) -> None: ...
+
+
+class ReplyReader(Protocol):
+    """A client's side: replies that come to its partition from now on."""
+
+    partition: int
+
+    def take(self, timeout_seconds: float) -> Sequence[LogRecord]:
+        """Block at most `timeout_seconds` for the first reply, then return what is there."""
+
+    def close(self) -> None: ...
+
+
+Change = tuple[bytes, bytes | None]
+
+
+class Store(Protocol):
+    """A sorted map of bytes to bytes: the confirmed state of one partition (R5, R14). One process, one thread at a time."""
+
+    def get(self, key: bytes) -> bytes | None: ...
+
+    def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Entries with start <= key < end, in order of key (`reverse`: from the end)."""
+
+    def write(self, changes: Sequence[Change]) -> None:
+        """Apply all or nothing; a None value deletes; later changes win. Lost after a crash unless flushed, but only from
+        the newest write backwards, so what survives is always a state that once was."""
+
+    def flush(self) -> None:
+        """Make all that was written durable. Blocks."""
+
+    def close(self) -> None: ...
+
+
+class Stores(Protocol):
+    """The stores of one process slot (R14)."""
+
+    def open(self, partition: int) -> Store: ...
+
+    def discard(self, partition: int) -> None:
+        """Delete the store of `partition`, which must be closed, and all that is in it."""
+
+
+class Clock(Protocol):
+    def wall_ms(self) -> int:
+        """Milliseconds since the Unix epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerSeen:
+    """The newest claim on a partition, as a standby sees it."""
+
+    claim: Claim
+    epoch: int
+    last_record_ms: int
