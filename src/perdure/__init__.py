@@ -1,0 +1,1 @@
+"""Perdure: durable execution on the Kafka you already run."""
