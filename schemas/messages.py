@@ -145,6 +145,17 @@ class TimerDue:
     fire_at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class TaskLost:
+    """A dispatch whose owner went away; made by the next owner, never on the wire. `released`: given up in an orderly stop."""
+
+    KIND: ClassVar[int] = 12
+    execution_id: str
+    task_id: int
+    attempt: int
+    released: bool = False
+
+
 class QueryKind(IntEnum):
     GET = 0
     WAIT = 1
@@ -162,7 +173,7 @@ class Query:
     arguments: bytes = b"{}"
 
 
-Body = Start | RaiseEvent | Cancel | Terminate | Suspend | Resume | Purge | TaskResult | ChildResult | TimerDue | Query
+Body = Start | RaiseEvent | Cancel | Terminate | Suspend | Resume | Purge | TaskResult | ChildResult | TimerDue | TaskLost | Query
 
 
 @dataclass(frozen=True, slots=True)
