@@ -157,8 +157,23 @@ class ReplyReader(Protocol):
 Change = tuple[bytes, bytes | None]
 
 
+class StoreLocked(Exception):
+    """Another process (or another handle of this one) has the store open; the message names its path (R14)."""
+
+
+class StoreCorrupt(Exception):
+    """The store cannot be read, or is of a format that this build does not know: discard it and rebuild from the log."""
+
+
+class StoreUnavailable(Exception):
+    """The store cannot be used now (full disk, no permission, closed); the message names its path. Its content is not at fault."""
+
+
 class Store(Protocol):
-    """A sorted map of bytes to bytes: the confirmed state of one partition (R5, R14). One process, one thread at a time."""
+    """A sorted map of bytes to bytes: the confirmed state of one partition (R5, R14). One process, one thread at a time.
+
+    Any call may raise StoreCorrupt or StoreUnavailable.
+    """
 
     def get(self, key: bytes) -> bytes | None: ...
 
@@ -178,10 +193,14 @@ class Store(Protocol):
 class Stores(Protocol):
     """The stores of one process slot (R14)."""
 
-    def open(self, partition: int) -> Store: ...
+    def open(self, partition: int) -> Store:
+        """Open or create. Raises StoreLocked, StoreCorrupt or StoreUnavailable."""
 
     def discard(self, partition: int) -> None:
         """Delete the store of `partition`, which must be closed, and all that is in it."""
+
+    def close(self) -> None:
+        """Let the slot go; its stores must be closed."""
 
 
 class Clock(Protocol):

@@ -1,0 +1,1 @@
+"""The adversarial log and the store in memory, for simulation and tests."""
