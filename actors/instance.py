@@ -6,7 +6,7 @@ logs or of clocks. Two readers of the same events hold equal states (I4).
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from rpds import HashTrieMap, Queue
 
@@ -50,7 +50,8 @@ class PendingChild:
 
 @dataclass(frozen=True, slots=True)
 class InstanceState:
-    """The fold of an instance's events. `undelivered` are facts that the code has not seen yet."""
+    """The fold of an instance's events. `undelivered` are facts that the code has not seen yet; `unknown` says that a newer
+    build wrote an event that this one cannot read (R12)."""
 
     instance_id: str
     started: ev.ExecutionStarted
@@ -64,6 +65,7 @@ class InstanceState:
     timers: "HashTrieMap[int, int]" = HashTrieMap()
     undelivered: "Queue[HistoryEvent]" = Queue()
     suspended: bool = False
+    unknown: bool = False
     requests: tuple[str, ...] = ()
     events_count: int = 0
     turns_count: int = 0
@@ -78,18 +80,53 @@ class InstanceState:
         return Status.SUSPENDED if self.suspended and not self.status.terminal else self.status
 
 
-class _Draft:
-    """The one mutable copy inside `apply_turn`; never escapes it."""
+class Draft:
+    """A mutable copy of a state inside one turn, so that a turn of many events copies once. Never outlives its turn."""
 
     __slots__ = (*InstanceState.__dataclass_fields__, "delivering")
 
-    def __init__(self, state: InstanceState, *, delivering: bool) -> None:
+    def __init__(self, state: InstanceState, time_ms: int, *, delivering: bool) -> None:
         for name in _FIELDS:
             setattr(self, name, getattr(state, name))
+        self.updated_at_ms = max(state.updated_at_ms, time_ms)
         self.delivering = delivering
 
-    def freeze(self) -> InstanceState:
+    def apply(self, event: HistoryEvent) -> None:
+        """One event after the first of an instance."""
+        self.events_count += 1
+        _APPLY[type(event)](self, event)
+
+    def take_delivery(self) -> "tuple[HistoryEvent, ...]":
+        """What the code sees in this turn; from here on the turn is a decided one."""
+        visible = tuple(self.undelivered)
+        self.undelivered = Queue()
+        self.delivering = True
+        if self.status == Status.PENDING:
+            self.status = Status.RUNNING
+        return visible
+
+    def freeze(self, *, turns: int = 1) -> InstanceState:
+        self.turns_count += turns
         return InstanceState(*[getattr(self, name) for name in _FIELDS])
+
+    if TYPE_CHECKING:
+        instance_id: str
+        started: ev.ExecutionStarted
+        status: Status
+        updated_at_ms: int
+        custom_status: bytes
+        result: bytes
+        failure: Failure | None
+        tasks: HashTrieMap[int, PendingTask]
+        children: HashTrieMap[int, PendingChild]
+        timers: HashTrieMap[int, int]
+        undelivered: Queue[HistoryEvent]
+        suspended: bool
+        unknown: bool
+        requests: tuple[str, ...]
+        events_count: int
+        turns_count: int
+        delivering: bool
 
 
 _FIELDS = tuple(InstanceState.__dataclass_fields__)
@@ -101,72 +138,61 @@ def apply(state: InstanceState | None, event: HistoryEvent, *, instance_id: str 
 
 
 def apply_turn(
-    state: InstanceState | None,
-    events: Iterable[HistoryEvent],
-    *,
-    instance_id: str,
-    time_ms: int,
-    decided: bool,
-    turns: int = 1,
+    state: InstanceState | None, events: Iterable[HistoryEvent], *, instance_id: str, time_ms: int, decided: bool, turns: int = 1
 ) -> InstanceState:
     """The state after one turn. A decided turn delivers what was undelivered, and its own facts with it."""
     queue = iter(events)
     if state is None:
         first = next(queue, None)
         assert isinstance(first, ev.ExecutionStarted), f"an instance begins with ExecutionStarted, found {first!r}"
-        state = _begin(instance_id, first, delivering=decided)
-    draft = _Draft(state, delivering=decided)
-    if time_ms > draft.updated_at_ms:
-        draft.updated_at_ms = time_ms
-    draft.turns_count += turns
+        state = begin(instance_id, first)
+    draft = Draft(state, time_ms, delivering=False)
     if decided:
-        draft.undelivered = Queue()
-        if draft.status == Status.PENDING:
-            draft.status = Status.RUNNING
+        draft.take_delivery()
     for event in queue:
-        draft.events_count += 1
-        _APPLY[type(event)](draft, event)
-    return draft.freeze()
+        draft.apply(event)
+    return draft.freeze(turns=turns)
 
 
-def _begin(instance_id: str, started: ev.ExecutionStarted, *, delivering: bool) -> InstanceState:
-    waiting: Queue[HistoryEvent] = Queue() if delivering else Queue([started])
-    return InstanceState(instance_id, started, undelivered=waiting, requests=started.requests, events_count=1)
+def begin(instance_id: str, started: ev.ExecutionStarted) -> InstanceState:
+    """A new instance of which the code has not seen the start."""
+    return InstanceState(instance_id, started, undelivered=Queue([started]), requests=started.requests, events_count=1)
 
 
-def _deliver(draft: Any, event: HistoryEvent) -> None:
+def _deliver(draft: Draft, event: HistoryEvent) -> None:
     """A fact for the code: seen in this turn, or kept until a turn decides."""
     if not draft.delivering:
         draft.undelivered = draft.undelivered.enqueue(event)
 
 
-def _remember(draft: Any, request_id: str) -> None:
+def _remember(draft: Draft, request_id: str) -> None:
     if request_id:
         draft.requests = (*draft.requests[-(REQUESTS_REMEMBERED - 1) :], request_id)
 
 
-def _apply_execution_started(draft: Any, event: ev.ExecutionStarted) -> None:
+def _apply_execution_started(draft: Draft, event: ev.ExecutionStarted) -> None:
     # A later execution of the instance: what it keeps is restated in the event, all else begins anew.
-    fresh = _begin(draft.instance_id, event, delivering=False)
+    # The turn that begins an execution does not decide it, and is its turn 1.
+    fresh = begin(draft.instance_id, event)
     for name in _FIELDS:
         if name not in ("updated_at_ms", "custom_status", "suspended"):
             setattr(draft, name, getattr(fresh, name))
-    draft.turns_count = 1
+    draft.status = Status.RUNNING
     draft.delivering = False
 
 
-def _apply_execution_completed(draft: Any, event: ev.ExecutionCompleted) -> None:
+def _apply_execution_completed(draft: Draft, event: ev.ExecutionCompleted) -> None:
     _end(draft, event.status)
     draft.result, draft.failure = event.result, event.failure
 
 
-def _apply_execution_terminated(draft: Any, event: ev.ExecutionTerminated) -> None:
+def _apply_execution_terminated(draft: Draft, event: ev.ExecutionTerminated) -> None:
     _end(draft, Status.TERMINATED)
     draft.result = event.reason
     _remember(draft, event.request_id)
 
 
-def _end(draft: Any, status: Status) -> None:
+def _end(draft: Draft, status: Status) -> None:
     draft.status = status
     draft.tasks, draft.children, draft.timers = HashTrieMap(), HashTrieMap(), HashTrieMap()
     draft.undelivered = Queue()
@@ -174,108 +200,117 @@ def _end(draft: Any, status: Status) -> None:
     draft.delivering = True
 
 
-def _apply_suspended(draft: Any, event: ev.ExecutionSuspended) -> None:
+def _apply_suspended(draft: Draft, event: ev.ExecutionSuspended) -> None:
     draft.suspended = True
     _remember(draft, event.request_id)
 
 
-def _apply_resumed(draft: Any, event: ev.ExecutionResumed) -> None:
+def _apply_resumed(draft: Draft, event: ev.ExecutionResumed) -> None:
     draft.suspended = False
     _remember(draft, event.request_id)
 
 
-def _apply_cancel_requested(draft: Any, event: ev.ExecutionCancelRequested) -> None:
+def _apply_cancel_requested(draft: Draft, event: ev.ExecutionCancelRequested) -> None:
     _remember(draft, event.request_id)
     _deliver(draft, event)
 
 
-def _apply_task_scheduled(draft: Any, event: ev.TaskScheduled) -> None:
+def _apply_task_scheduled(draft: Draft, event: ev.TaskScheduled) -> None:
     draft.tasks = draft.tasks.insert(event.task_id, PendingTask(event, draft.updated_at_ms))
 
 
-def _apply_task_rescheduled(draft: Any, event: ev.TaskRescheduled) -> None:
-    task: PendingTask = draft.tasks[event.task_id]
+def _apply_task_rescheduled(draft: Draft, event: ev.TaskRescheduled) -> None:
+    task: PendingTask | None = draft.tasks.get(event.task_id)
+    if task is None:
+        return
     lost = task.lost + 1 if event.reason == ev.RescheduleReason.RECOVERY else task.lost
     draft.tasks = draft.tasks.insert(event.task_id, replace(task, attempt=event.attempt, lost=lost, retry_at_ms=NEVER))
 
 
-def _apply_task_completed(draft: Any, event: ev.TaskCompleted) -> None:
-    draft.tasks = draft.tasks.remove(event.task_id)
+def _apply_task_completed(draft: Draft, event: ev.TaskCompleted) -> None:
+    draft.tasks = draft.tasks.discard(event.task_id)
     _deliver(draft, event)
 
 
-def _apply_task_failed(draft: Any, event: ev.TaskFailed) -> None:
+def _apply_task_failed(draft: Draft, event: ev.TaskFailed) -> None:
     if event.retry_at_ms == NEVER:
-        draft.tasks = draft.tasks.remove(event.task_id)
+        draft.tasks = draft.tasks.discard(event.task_id)
         _deliver(draft, event)
         return
-    task: PendingTask = draft.tasks[event.task_id]
+    task: PendingTask | None = draft.tasks.get(event.task_id)
+    if task is None:
+        return
     waiting = replace(task, failures=task.failures + 1, lost=0, retry_at_ms=event.retry_at_ms)
     draft.tasks = draft.tasks.insert(event.task_id, waiting)
 
 
-def _apply_task_canceled(draft: Any, event: ev.TaskCanceled) -> None:
+def _apply_task_canceled(draft: Draft, event: ev.TaskCanceled) -> None:
     draft.tasks = draft.tasks.discard(event.task_id)
     draft.children = draft.children.discard(event.task_id)
 
 
-def _apply_child_created(draft: Any, event: ev.SubOrchestrationInstanceCreated) -> None:
+def _apply_child_created(draft: Draft, event: ev.SubOrchestrationInstanceCreated) -> None:
     draft.children = draft.children.insert(event.task_id, PendingChild(event, draft.updated_at_ms))
 
 
-def _apply_child_recreated(draft: Any, event: ev.SubOrchestrationInstanceRecreated) -> None:
-    child: PendingChild = draft.children[event.task_id]
+def _apply_child_recreated(draft: Draft, event: ev.SubOrchestrationInstanceRecreated) -> None:
+    child: PendingChild | None = draft.children.get(event.task_id)
+    if child is None:
+        return
     draft.children = draft.children.insert(event.task_id, replace(child, attempt=event.attempt, retry_at_ms=NEVER))
 
 
-def _apply_child_completed(draft: Any, event: ev.SubOrchestrationInstanceCompleted) -> None:
-    draft.children = draft.children.remove(event.task_id)
+def _apply_child_completed(draft: Draft, event: ev.SubOrchestrationInstanceCompleted) -> None:
+    draft.children = draft.children.discard(event.task_id)
     _deliver(draft, event)
 
 
-def _apply_child_failed(draft: Any, event: ev.SubOrchestrationInstanceFailed) -> None:
+def _apply_child_failed(draft: Draft, event: ev.SubOrchestrationInstanceFailed) -> None:
     if event.retry_at_ms == NEVER:
-        draft.children = draft.children.remove(event.task_id)
+        draft.children = draft.children.discard(event.task_id)
         _deliver(draft, event)
         return
-    child: PendingChild = draft.children[event.task_id]
+    child: PendingChild | None = draft.children.get(event.task_id)
+    if child is None:
+        return
     waiting = replace(child, failures=child.failures + 1, retry_at_ms=event.retry_at_ms)
     draft.children = draft.children.insert(event.task_id, waiting)
 
 
-def _apply_timer_created(draft: Any, event: ev.TimerCreated) -> None:
+def _apply_timer_created(draft: Draft, event: ev.TimerCreated) -> None:
     draft.timers = draft.timers.insert(event.task_id, event.fire_at_ms)
 
 
-def _apply_timer_fired(draft: Any, event: ev.TimerFired) -> None:
-    draft.timers = draft.timers.remove(event.task_id)
+def _apply_timer_fired(draft: Draft, event: ev.TimerFired) -> None:
+    draft.timers = draft.timers.discard(event.task_id)
     _deliver(draft, event)
 
 
-def _apply_timer_canceled(draft: Any, event: ev.TimerCanceled) -> None:
+def _apply_timer_canceled(draft: Draft, event: ev.TimerCanceled) -> None:
     draft.timers = draft.timers.discard(event.task_id)
 
 
-def _apply_event_raised(draft: Any, event: ev.EventRaised) -> None:
+def _apply_event_raised(draft: Draft, event: ev.EventRaised) -> None:
     _remember(draft, event.request_id)
     _deliver(draft, event)
 
 
-def _apply_custom_status(draft: Any, event: ev.CustomStatusSet) -> None:
+def _apply_custom_status(draft: Draft, event: ev.CustomStatusSet) -> None:
     draft.custom_status = event.value
 
 
-def _apply_unknown(draft: Any, event: ev.UnknownEvent) -> None:
-    # Kept for the code's executor, which refuses it by name: the instance is held, not the partition (R12).
+def _apply_unknown(draft: Draft, event: ev.UnknownEvent) -> None:
+    # The code's executor refuses it by name: the instance is held, not the partition (R12).
+    draft.unknown = True
     _deliver(draft, event)
 
 
-def _apply_nothing(_draft: Any, _event: HistoryEvent) -> None:
+def _apply_nothing(_draft: Draft, _event: HistoryEvent) -> None:
     """Facts that only the code's replay and the outbox read."""
 
 
 _APPLY = cast(
-    "dict[type[HistoryEvent], Callable[[Any, Any], None]]",
+    "dict[type[HistoryEvent], Callable[[Draft, Any], None]]",
     {
         ev.ExecutionStarted: _apply_execution_started,
         ev.ExecutionCompleted: _apply_execution_completed,

@@ -1,0 +1,136 @@
+"""PartitionState: where a partition is, apart from its instances. An owner holds it twice, as tip and as confirmed (R5).
+
+Rules of this file: `apply_body` is the only way in which it changes, live and in recovery alike.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from perdure.schemas.records import LEVEL, NO_DIGEST, Checkpoint, SourceMark, TargetState, TurnBody
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """Dense sequences, marks and time of one partition (R7, R8, R11).
+
+    `decided` and `acked` are by target: the highest sequence sent and up to which all is delivered; the own partition and
+    DEAD_LETTER are targets too. `sources` is the highest sequence taken, by (history topic id, partition).
+    `released`: the last owner stopped in order and nothing that it dispatched is lost.
+    """
+
+    inbox_mark: int = 0
+    consumed_above: set[int] = field(default_factory=set)
+    sources: dict[tuple[str, int], int] = field(default_factory=dict)
+    decided: dict[int, int] = field(default_factory=dict)
+    acked: dict[int, int] = field(default_factory=dict)
+    time_ms: int = 0
+    level: int = LEVEL
+    released: bool = True
+    turns: int = 0
+
+    def apply_body(self, body: TurnBody) -> None:
+        """What one accepted TURN, PARTITION or FORGOTTEN record changes."""
+        self.time_ms = body.time_ms
+        self.turns += 1
+        self.apply_consumed(body.consumed, body.inbox_mark)
+        for source in body.sources:
+            self.sources[source.topic_id, source.partition] = source.sequence
+        for send in body.sends:
+            self.decided[send.target] = send.sequence
+        for cursor in body.cursors:
+            self.acked[cursor.target] = cursor.acked
+        self.released = body.released
+
+    def apply_consumed(self, offsets: Iterable[int], mark: int) -> None:
+        """Move the inbox position; the mark closes the holes below it (R8)."""
+        if mark <= self.inbox_mark and not self.consumed_above:
+            self.consumed_above.update(offset for offset in offsets if offset >= self.inbox_mark)
+            return
+        above = self.consumed_above
+        above.update(offsets)
+        if mark > self.inbox_mark:
+            self.inbox_mark = mark
+        if above:
+            self.consumed_above = {offset for offset in above if offset >= self.inbox_mark}
+
+    def checkpoint(self, base: int = -1) -> Checkpoint:
+        """This state as a checkpoint record states it (R15)."""
+        targets = tuple(TargetState(target, self.decided[target], self.acked.get(target, 0)) for target in sorted(self.decided))
+        sources = tuple(SourceMark(topic, source, sequence) for (topic, source), sequence in sorted(self.sources.items()))
+        above = tuple(sorted(self.consumed_above))
+        return Checkpoint(self.time_ms, self.inbox_mark, above, sources, targets, self.level, base)
+
+    def copy(self) -> "PartitionState":
+        return PartitionState(
+            self.inbox_mark,
+            set(self.consumed_above),
+            dict(self.sources),
+            dict(self.decided),
+            dict(self.acked),
+            self.time_ms,
+            self.level,
+            self.released,
+            self.turns,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The place in the log that a store is the fold of (R14): `previous` and `digest` are the running digests before and
+    after the record at `offset`, whose last `record_bytes` they cover."""
+
+    cluster_id: str
+    topic_id: str
+    partition: int
+    epoch: int
+    offset: int
+    previous: bytes
+    digest: bytes
+
+
+STORE_FORMAT = 1
+
+
+def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:
+    """The store's own record of where it is; a local format, not a wire format."""
+    return orjson.dumps(
+        [
+            STORE_FORMAT,
+            [anchor.cluster_id, anchor.topic_id, anchor.partition, anchor.epoch, anchor.offset, anchor.previous.hex(), anchor.digest.hex()],
+            state.inbox_mark,
+            sorted(state.consumed_above),
+            [[topic, source, sequence] for (topic, source), sequence in state.sources.items()],
+            list(state.decided.items()),
+            list(state.acked.items()),
+            state.time_ms,
+            state.level,
+            state.released,
+            state.turns,
+        ]
+    )
+
+
+def decode_anchor(value: bytes) -> tuple[Anchor, PartitionState] | None:
+    """The reverse; None if another build wrote it, and the store is to be rebuilt."""
+    fields: list[Any] = orjson.loads(value)
+    if fields[0] != STORE_FORMAT:
+        return None
+    cluster, topic, partition, epoch, offset, previous, digest = fields[1]
+    state = PartitionState(
+        fields[2],
+        set(fields[3]),
+        {(topic_id, source): sequence for topic_id, source, sequence in fields[4]},
+        {target: sequence for target, sequence in fields[5]},
+        {target: sequence for target, sequence in fields[6]},
+        fields[7],
+        fields[8],
+        fields[9],
+        fields[10],
+    )
+    return Anchor(cluster, topic, partition, epoch, offset, bytes.fromhex(previous), bytes.fromhex(digest)), state
+
+
+NOWHERE = Anchor("", "", -1, -1, -1, NO_DIGEST, NO_DIGEST)
