@@ -31,7 +31,14 @@ from ..ports import Change, StoreCorrupt, StoreLocked, StoreUnavailable
 FORMAT = "1"
 # Texts of the environment's faults; what is left when a store cannot be opened is a fault of the store itself.
 _LOCKED = ("lock hold by current process", "While lock file")
-_UNAVAILABLE = ("No space left", "Permission denied", "Too many open files", "Read-only file system", "Quota exceeded")
+_UNAVAILABLE = (
+    "No space left",
+    "Permission denied",
+    "Too many open files",
+    "Read-only file system",
+    "quota exceeded",
+    "File too large",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ class RocksStores:
         self._cache = Cache(self._settings.cache_bytes_max)
         # Buffers are charged to the cache, so `cache_bytes_max` bounds both. A writer is never stalled by the bound.
         self._buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
-            self._settings.write_buffers_bytes_max, False, self._cache
+            self._settings.write_buffers_bytes_max, allow_stall=False, cache=self._cache
         )
         self._lock: IO[str] | None = None
 
@@ -75,7 +82,7 @@ class RocksStores:
             return None
         _check_format(path)
         # All files are opened at once: the owner may delete them, and an open one stays readable.
-        return RocksStore(path, _open(path, self._options(-1), AccessType.read_only(False)))
+        return RocksStore(path, _open(path, self._options(-1), AccessType.read_only(error_if_log_file_exist=False)))
 
     def discard(self, partition: int) -> None:
         """Delete the store of `partition`, which must be closed."""
@@ -115,7 +122,7 @@ class RocksStores:
 
     def _options(self, open_files_max: int) -> Options:
         options = Options(raw_mode=True)
-        options.create_if_missing(True)
+        options.create_if_missing(create_if_missing=True)
         options.set_write_buffer_size(self._settings.write_buffer_bytes)
         options.set_write_buffer_manager(self._buffers)
         options.set_compression_type(DBCompressionType.lz4())
@@ -127,9 +134,9 @@ class RocksStores:
         options.set_stats_persist_period_sec(0)
         table = BlockBasedOptions()
         table.set_block_cache(self._cache)
-        table.set_bloom_filter(10, False)
-        table.set_cache_index_and_filter_blocks(True)
-        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        table.set_bloom_filter(10, block_based=False)
+        table.set_cache_index_and_filter_blocks(v=True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(v=True)
         options.set_block_based_table_factory(table)
         return options
 
@@ -142,7 +149,8 @@ class RocksStore:
         self._db: Rdict | None = db
         self._scans: WeakSet[Any] = WeakSet()
         self._write_options = WriteOptions()
-        self._write_options.disable_wal = True
+        # A property, which rocksdict's stubs call a method.
+        self._write_options.disable_wal = True  # type: ignore[assignment, method-assign]  # pyright: ignore[reportAttributeAccessIssue]
 
     def get(self, key: bytes) -> bytes | None:
         db = self._db
@@ -182,7 +190,7 @@ class RocksStore:
         if self._db is None:
             raise self._closed()
         try:
-            self._db.flush(True)
+            self._db.flush(wait=True)
         except Exception as error:
             raise _fault(self._path, error) from error
 
