@@ -1,0 +1,67 @@
+# Perdure's commands; `make` alone lists them. Asks for GNU make 3.81, a POSIX shell and Python 3.11 to 3.14; keeps all its
+# state under build/. Every path is relative, so that a checkout in a folder with a space in its name works.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup lock demo demo-kafka test check format bench kill-test ci clean
+
+PY := build/venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet install
+BENCH := full
+
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+
+help: ## list these commands
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: setup ## index real text while scheduled tasks run, through SIGKILLs, on the embedded log
+	@$(PY) -m workloads.demo
+
+demo-kafka: setup ## the same on a real broker, with one of two worker processes killed for good
+	@$(PY) -m workloads.demo --kafka
+
+test: setup ## run every test; those for a real Kafka where Docker, or Java 17 with Maven, can start one
+	@$(PY) -m pytest
+
+check: build/venv/installed ## check format, lint and types, and run the tests that need no broker
+	@$(PY) -m ruff format --check
+	@$(PY) -m ruff check
+	@$(PY) -m mypy
+	@$(PY) -m pyright
+	@$(PY) -m pytest -m "not kafka"
+
+format: build/venv/installed ## format the code and mend what the linter can mend
+	@$(PY) -m ruff check --fix
+	@$(PY) -m ruff format
+
+bench: setup ## race the engine against a bare loop and write build/bench.json (BENCH=short: a few minutes)
+	@$(PY) -m bench --$(BENCH)
+
+kill-test: setup ## kill workers again and again on a real broker and count every effect
+	@$(PY) -m pytest -s -m kafka tests/test_kill.py
+
+ci: ## what CI runs
+	@bash .ci/run
+
+setup: build/venv/installed build/kafka-libs/fetched ## install what is locked, and a broker's jars, under build/
+
+clean: ## remove build/
+	@rm -rf build
+
+# The environment is made anew when the lock changes; the project itself, in place, when its metadata does.
+build/venv/locked: requirements/dev.txt scripts/find-python
+	@python="$$(sh scripts/find-python)" && \
+	echo "Setting up build/venv with $$python: about 250 MB of locked wheels, once." && \
+	"$$python" -m venv --clear build/venv && \
+	$(PIP) --require-hashes --only-binary=:all: -r requirements/dev.txt && \
+	touch $@
+
+build/venv/installed: build/venv/locked pyproject.toml
+	@$(PIP) --no-index --no-deps --no-build-isolation --editable . && touch $@
+
+# Without Java or Maven there is nothing to fetch: no stamp is left, so that the next run looks again.
+build/kafka-libs/fetched: tests/kafka/pom.xml build/venv/locked
+	@$(PY) scripts/fetch_kafka.py
+
+lock: ## renew requirements/*.txt from pyproject.toml (uv, from the registry)
+	@sh scripts/lock
