@@ -173,7 +173,20 @@ class Query:
     arguments: bytes = b"{}"
 
 
-Body = Start | RaiseEvent | Cancel | Terminate | Suspend | Resume | Purge | TaskResult | ChildResult | TimerDue | TaskLost | Query
+Body = (
+    Start
+    | RaiseEvent
+    | Cancel
+    | Terminate
+    | Suspend
+    | Resume
+    | Purge
+    | TaskResult
+    | ChildResult
+    | TimerDue
+    | TaskLost
+    | Query
+)
 
 
 @dataclass(frozen=True, slots=True)

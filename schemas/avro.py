@@ -1,0 +1,98 @@
+"""Avro records: their schemas, read from `v<level>/<Name>.avsc` and parsed once, and the two errors of the wire.
+
+Rules of this file: a schema that shipped is never changed, only followed by one of a higher level (R12); unions are tagged,
+because fastavro tries every branch of an untagged one.
+"""
+
+import json
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, cast
+
+from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.repository.base import AbstractSchemaRepository
+from fastavro.schema import load_schema
+
+NAMESPACE = "perdure"
+_FOLDER = Path(__file__).parent
+_REFUSALS = (EOFError, IndexError, KeyError, TypeError, ValueError, OverflowError, MemoryError)
+
+
+class WireError(Exception):
+    """Bytes that are not what they should be, or a value that cannot be written. Says what was expected, what was found, where."""
+
+    def __init__(self, where: str, expected: str, found: str) -> None:
+        super().__init__(f"{where}: expected {expected}, found {found}")
+        self.where = where
+        self.expected = expected
+        self.found = found
+
+
+class UnknownFormat(Exception):
+    """A history record of a kind or format that this build does not know: refuse the partition, loudly (R12)."""
+
+    def __init__(self, kind: int, format: int) -> None:  # noqa: A002 (the envelope's own word)
+        super().__init__(
+            f"history record of kind {kind}, format {format}: this build does not know it; "
+            "run a build at least as new as the one that wrote it"
+        )
+        self.kind = kind
+        self.format = format
+
+
+class RecordSchema:
+    """One Avro record, ready to write and read."""
+
+    __slots__ = ("_parsed", "name")
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._parsed = parse_schema(schema)
+        self.name = str(schema["name"]).rpartition(".")[2]
+
+    def write(self, datum: dict[str, Any]) -> bytes:
+        """Encode a record given as a dict."""
+        sink = BytesIO()
+        try:
+            schemaless_writer(sink, self._parsed, datum)
+        except _REFUSALS as error:
+            raise WireError(self.name, "values that its schema can hold", _tell(error)) from error
+        return sink.getvalue()
+
+    def read(self, data: bytes) -> dict[str, Any]:
+        """Decode exactly one record: bytes left over are an error."""
+        source = BytesIO(data)
+        try:
+            datum = schemaless_reader(source, self._parsed, None)
+        except _REFUSALS as error:
+            raise WireError(
+                self.name, "an Avro record", f"{_tell(error)} at byte {source.tell()} of {len(data)}"
+            ) from error
+        if source.tell() != len(data):
+            raise WireError(self.name, f"{source.tell()} bytes", f"{len(data)} bytes")
+        return cast("dict[str, Any]", datum)
+
+
+def _tell(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+class _Levels(AbstractSchemaRepository):
+    """A name means the newest schema of that name which is not above `level`."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+
+    def load(self, name: str) -> Any:
+        short = name.rpartition(".")[2]
+        for level in range(self._level, 0, -1):
+            path = _FOLDER / f"v{level}" / f"{short}.avsc"
+            if path.exists():
+                return json.loads(path.read_text(encoding="utf-8"))
+        raise LookupError(f"no schema {short} at level {self._level} or below in {_FOLDER.name}/")
+
+
+@cache
+def shipped(name: str, level: int) -> RecordSchema:
+    """The schema of record `name` as it is at `level`."""
+    return RecordSchema(cast("dict[str, Any]", load_schema(f"{NAMESPACE}.{name}", repo=_Levels(level))))

@@ -1,0 +1,203 @@
+"""History records, manifests and the digest: values to bytes and back.
+
+The first byte of a value says what it is: 0xD0 a history record, 0xD1 an inbox message, 0xD2 a reply, 0xD3 a snapshot's
+manifest. The rest is Avro. An envelope's `format` is the level that brought its body's schema; a build reads every format
+that ever shipped and raises UnknownFormat on the others (R12).
+"""
+
+from hashlib import blake2b
+from typing import Any, TypeVar
+
+from .avro import RecordSchema, UnknownFormat, WireError, shipped
+from .events import HistoryEvent
+from .records import (
+    DIGEST_BYTES,
+    CarriedHistory,
+    Checkpoint,
+    Claim,
+    Cursor,
+    Envelope,
+    LevelRaised,
+    Opening,
+    RecordKind,
+    Send,
+    SnapshotManifest,
+    SourceMark,
+    TurnBody,
+)
+from .shapes import shape_of
+from .vocabulary import VOCABULARY, Vocabulary
+
+T = TypeVar("T")
+HISTORY_MARK = b"\xd0"
+MANIFEST_MARK = b"\xd3"
+
+# A new format of a body is a new line here and a schema in v<level>/ beside the old one.
+FORMATS: dict[type[Any], tuple[int, ...]] = {
+    TurnBody: (1,),
+    Claim: (1,),
+    Checkpoint: (1,),
+    CarriedHistory: (1,),
+    LevelRaised: (1,),
+}
+BODIES: dict[int, type[Any]] = {
+    RecordKind.CLAIM: Claim,
+    RecordKind.TURN: TurnBody,
+    RecordKind.PARTITION: TurnBody,
+    RecordKind.CHECKPOINT: Checkpoint,
+    RecordKind.CARRIED: CarriedHistory,
+    RecordKind.FORGOTTEN: TurnBody,
+    RecordKind.LEVEL: LevelRaised,
+}
+_SCHEMAS = {(cls, level): shipped(cls.__name__, level) for cls, levels in FORMATS.items() for level in levels}
+_ENVELOPE = shipped("Envelope", 1)
+_MANIFEST = shipped("SnapshotManifest", 1)
+_OPENING_TAG = "perdure.Opening"
+
+
+def format_of(kind: int, level: int) -> int:
+    """The format in which a hub at `level` writes the body of a record of this kind."""
+    return max(known for known in FORMATS[BODIES[kind]] if known <= level)
+
+
+def knows_format(kind: int, format: int) -> bool:  # noqa: A002 (the envelope's own word)
+    """Whether this build can read the body of such a record."""
+    return kind in BODIES and format in FORMATS[BODIES[kind]]
+
+
+def extend_digest(previous: bytes, value: bytes) -> bytes:
+    """The running digest after one more accepted record, given its whole value (R1)."""
+    return blake2b(previous + value, digest_size=DIGEST_BYTES).digest()
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    opening = envelope.opening
+    return HISTORY_MARK + _ENVELOPE.write(
+        {
+            "kind": envelope.kind,
+            "format": envelope.format,
+            "epoch": envelope.epoch,
+            "offset": envelope.offset,
+            "digest": envelope.digest,
+            "instance_id": envelope.instance_id,
+            "body": envelope.body,
+            "part": envelope.part,
+            "parts": envelope.parts,
+            "opening": None
+            if opening is None
+            else (_OPENING_TAG, {"last_offset": opening.last_offset, "last_digest": opening.last_digest}),
+        }
+    )
+
+
+def decode_envelope(value: bytes) -> Envelope:
+    datum = _ENVELOPE.read(strip_mark(value, HISTORY_MARK, "history record"))
+    opening = datum["opening"]
+    if opening is not None:
+        datum["opening"] = Opening(**opening)
+    return Envelope(**datum)
+
+
+def strip_mark(value: bytes, mark: bytes, where: str) -> bytes:
+    """What follows the byte that says what a value is."""
+    if value[:1] != mark:
+        raise WireError(where, f"first byte 0x{mark.hex()}", f"0x{value[:1].hex()}" if value else "nothing")
+    return value[1:]
+
+
+def encode_turn(turn: TurnBody, vocabulary: Vocabulary = VOCABULARY) -> bytes:
+    write_event = vocabulary.write_event
+    return _SCHEMAS[TurnBody, format_of(RecordKind.TURN, vocabulary.level)].write(
+        {
+            "time_ms": turn.time_ms,
+            "consumed": turn.consumed,
+            "inbox_mark": turn.inbox_mark,
+            "locals": turn.locals,
+            "decided": turn.decided,
+            "events": [write_event(event) for event in turn.events],
+            "sends": [{"target": s.target, "sequence": s.sequence, "message": s.message} for s in turn.sends],
+            "cursors": [{"target": c.target, "acked": c.acked} for c in turn.cursors],
+            "sources": [
+                {"topic_id": s.topic_id, "partition": s.partition, "sequence": s.sequence} for s in turn.sources
+            ],
+            "released": turn.released,
+        }
+    )
+
+
+def decode_turn(body: bytes, format: int, vocabulary: Vocabulary = VOCABULARY) -> TurnBody:  # noqa: A002
+    datum = _schema(RecordKind.TURN, format).read(body)
+    read_event = vocabulary.read_event
+    datum["consumed"] = tuple(datum["consumed"])
+    datum["locals"] = tuple(datum["locals"])
+    datum["events"] = tuple([read_event(event["kind"], event["body"]) for event in datum["events"]])
+    datum["sends"] = tuple([Send(**send) for send in datum["sends"]])
+    datum["cursors"] = tuple([Cursor(**cursor) for cursor in datum["cursors"]])
+    datum["sources"] = tuple([SourceMark(**mark) for mark in datum["sources"]])
+    return TurnBody(**datum)
+
+
+def encode_claim(claim: Claim) -> bytes:
+    return _write(claim, claim.level)
+
+
+def decode_claim(body: bytes, format: int) -> Claim:  # noqa: A002
+    return _read(Claim, RecordKind.CLAIM, body, format)
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    return _write(checkpoint, checkpoint.level)
+
+
+def decode_checkpoint(body: bytes, format: int) -> Checkpoint:  # noqa: A002
+    return _read(Checkpoint, RecordKind.CHECKPOINT, body, format)
+
+
+def encode_carried(carried: CarriedHistory, level: int = VOCABULARY.level) -> bytes:
+    return _write(carried, level)
+
+
+def decode_carried(body: bytes, format: int) -> CarriedHistory:  # noqa: A002
+    return _read(CarriedHistory, RecordKind.CARRIED, body, format)
+
+
+def encode_level(raised: LevelRaised, level: int = VOCABULARY.level) -> bytes:
+    return _write(raised, level)
+
+
+def decode_level(body: bytes, format: int) -> LevelRaised:  # noqa: A002
+    return _read(LevelRaised, RecordKind.LEVEL, body, format)
+
+
+def encode_manifest(manifest: SnapshotManifest) -> bytes:
+    return MANIFEST_MARK + _MANIFEST.write(shape_of(SnapshotManifest).write(manifest))
+
+
+def decode_manifest(value: bytes) -> SnapshotManifest:
+    return shape_of(SnapshotManifest).read(_MANIFEST.read(strip_mark(value, MANIFEST_MARK, "snapshot manifest")))
+
+
+def encode_event(event: HistoryEvent, vocabulary: Vocabulary = VOCABULARY) -> bytes:
+    """The body of an event as it stands in a turn, beside its kind."""
+    body: bytes = vocabulary.write_event(event)["body"]
+    return body
+
+
+def decode_event(kind: int, body: bytes, vocabulary: Vocabulary = VOCABULARY) -> HistoryEvent:
+    """The event of a kind; a kind that `vocabulary` does not know gives UnknownEvent (R12)."""
+    return vocabulary.read_event(kind, body)
+
+
+def _schema(kind: int, format: int) -> RecordSchema:  # noqa: A002
+    if not knows_format(kind, format):
+        raise UnknownFormat(kind, format)
+    return _SCHEMAS[BODIES[kind], format]
+
+
+def _write(body: Any, level: int) -> bytes:
+    newest = max(known for known in FORMATS[type(body)] if known <= level)
+    return _SCHEMAS[type(body), newest].write(shape_of(type(body)).write(body))
+
+
+def _read(cls: type[T], kind: int, body: bytes, format: int) -> T:  # noqa: A002
+    return shape_of(cls).read(_schema(kind, format).read(body))
