@@ -46,13 +46,9 @@ class PartitionState:
 
     def apply_consumed(self, offsets: Iterable[int], mark: int) -> None:
         """Move the inbox position; the mark closes the holes below it (R8)."""
-        if mark <= self.inbox_mark and not self.consumed_above:
-            self.consumed_above.update(offset for offset in offsets if offset >= self.inbox_mark)
-            return
         above = self.consumed_above
         above.update(offsets)
-        if mark > self.inbox_mark:
-            self.inbox_mark = mark
+        self.inbox_mark = max(self.inbox_mark, mark)
         if above:
             self.consumed_above = {offset for offset in above if offset >= self.inbox_mark}
 

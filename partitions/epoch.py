@@ -1,0 +1,127 @@
+"""Epoch: one owner's run of records on a history partition, from its claim to its end (R2–R5).
+
+Rules of this file: a record states its epoch, the offset that it expects and the digest of all before it; reports are honoured
+in the order of the appends; the first one that does not say what was expected ends the epoch, and nothing after it is
+confirmed. Nothing here knows what a record means.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from perdure.schemas.codec import encode_envelope, extend_digest
+from perdure.schemas.records import LEVEL, Envelope, Opening, RecordKind
+
+from .ports import BufferFull, HistoryWriter
+
+T = TypeVar("T")
+
+
+class EpochEnded(Exception):
+    """A report did not name the expected offset: this owner may append no more under this epoch (R4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the accepted log ends: its last offset, and the running digest before and after that record."""
+
+    offset: int
+    previous: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Appended(Generic[T]):
+    """One record, or chain of parts, on its way: confirmed once all before it and its last part landed where they said."""
+
+    first_offset: int
+    place: Place
+    effect: T
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How an epoch begins: the offset of its claim, the digest with the claim in it, and what was accepted before (R2)."""
+
+    claim_offset: int
+    digest: bytes
+    opening: Opening
+
+
+class Epoch(Generic[T]):
+    """The append side of an owned partition. Never blocks, and never refuses: what does not fit waits in `backlog`."""
+
+    def __init__(self, writer: HistoryWriter, run: Run, record_bytes_max: int) -> None:
+        self._writer = writer
+        self._opening: Opening | None = run.opening
+        self._digest = run.digest
+        self._record_bytes_max = record_bytes_max
+        self._reported = run.claim_offset
+        self._in_flight: deque[tuple[int, Appended[T] | None]] = deque()
+        self._unsent: deque[tuple[str, bytes]] = deque()
+        self.number = run.claim_offset
+        self.next_offset = run.claim_offset + 1
+
+    @property
+    def in_flight(self) -> int:
+        """Records appended and not yet confirmed."""
+        return len(self._in_flight)
+
+    @property
+    def backlog(self) -> int:
+        """Records that the writer has no room for; while there are any, decide nothing more (R10)."""
+        return len(self._unsent)
+
+    def append(self, kind: RecordKind, instance_id: str, body: bytes, effect: T) -> Appended[T]:
+        """Send one record; a body that is too large goes as adjacent parts that count when complete (R1)."""
+        first = self.next_offset
+        room = self._record_bytes_max
+        pieces = [body] if len(body) <= room else [body[at : at + room] for at in range(0, len(body), room)]
+        for part, piece in enumerate(pieces):
+            opening, self._opening = self._opening, None
+            envelope = Envelope(kind, LEVEL, self.number, self.next_offset, self._digest, instance_id, piece, part, len(pieces), opening)
+            value = encode_envelope(envelope)
+            previous, self._digest = self._digest, extend_digest(self._digest, value)
+            place = Place(self.next_offset, previous, self._digest)
+            appended = Appended(first, place, effect)
+            self._in_flight.append((self.next_offset, appended if part == len(pieces) - 1 else None))
+            self.next_offset += 1
+            self._unsent.append((instance_id, value))
+        self.send_backlog()
+        return appended
+
+    def send_backlog(self) -> None:
+        """Hand over what waits. A full queue is back-pressure: nothing was sent and the expected offset stands (R4)."""
+        while self._unsent:
+            key, value = self._unsent[0]
+            try:
+                self._writer.append(key, value)
+            except BufferFull:
+                return
+            self._unsent.popleft()
+
+    def take_confirmed(self) -> list[Appended[T]]:
+        """What is confirmed since the last call, in order. Raises EpochEnded after yielding nothing of what followed the
+        first wrong report; call `take_confirmed` no more then, but `salvage` for what was confirmed before it."""
+        confirmed: list[Appended[T]] = []
+        for report in self._writer.take_reports():
+            expected, appended = self._in_flight[0]
+            if report.offset != expected:
+                self._salvaged = confirmed
+                found = f"landed at {report.offset}" if report.offset is not None else f"unknown: {report.error}"
+                raise EpochEnded(f"epoch {self.number}: record expected at offset {expected}, {found}")
+            self._in_flight.popleft()
+            self._reported = expected
+            if appended is not None:
+                confirmed.append(appended)
+        return confirmed
+
+    def salvage(self) -> list[Appended[T]]:
+        """What the last `take_confirmed` had confirmed before it raised."""
+        return self._salvaged
+
+    def close(self) -> None:
+        """Purge what is on its way; nothing more is confirmed."""
+        self._writer.close()
+        self._in_flight.clear()
+        self._unsent.clear()

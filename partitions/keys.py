@@ -1,0 +1,97 @@
+"""Keys of a partition's store: one prefix byte a table, then fields whose byte order is the order wanted.
+
+An instance id has no NUL (actors.limits), so NUL ends it. The instance index (index.py) has prefixes of its own.
+
+| prefix | key after it                                   | value                                           |
+|--------|------------------------------------------------|-------------------------------------------------|
+| P      |                                                | where the store is: state.encode_anchor         |
+| H      | instance, turn                                 | offset, format, turn body as on the wire        |
+| A      | instance, execution, task                      | attempt, lost: an activity that is out          |
+| T      | due time, instance, execution, task, purpose   | nothing: a durable timer                        |
+| D      | instance                                       | nothing: has facts that its code may see now    |
+| L      | sequence                                       | a message from this partition to itself         |
+| O      | target, sequence                               | a message that its target may not have          |
+"""
+
+from dataclasses import dataclass
+
+from perdure.schemas.messages import TimerPurpose
+
+ANCHOR = b"P"
+ACTIVITY = b"A"
+TIMER = b"T"
+DUE_TURN = b"D"
+LOCAL = b"L"
+OUTBOX = b"O"
+
+_OFFSET_BIAS = 1 << 31  # targets are signed (DEAD_LETTER is -1); the bias keeps their order in unsigned bytes
+
+
+def end_of(prefix: bytes) -> bytes:
+    """The first key after all that begin with `prefix` (which must not end in 0xFF)."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+def history_prefix(instance_id: str) -> bytes:
+    return b"H" + instance_id.encode() + b"\0"
+
+
+def history_key(instance_id: str, turn: int) -> bytes:
+    return b"H%b\0%b" % (instance_id.encode(), turn.to_bytes(8, "big"))
+
+
+def activity_key(instance_id: str, execution_id: str, task_id: int) -> bytes:
+    return b"A%b\0%b\0%b" % (instance_id.encode(), execution_id.encode(), task_id.to_bytes(4, "big"))
+
+
+def parse_activity_key(key: bytes) -> tuple[str, str, int]:
+    instance, execution = key[1:-5].split(b"\0")
+    return instance.decode(), execution.decode(), int.from_bytes(key[-4:], "big")
+
+
+@dataclass(frozen=True, slots=True)
+class TimerKey:
+    """One durable timer."""
+
+    due_ms: int
+    instance_id: str
+    execution_id: str
+    task_id: int
+    purpose: TimerPurpose
+
+
+def timer_key(timer: TimerKey) -> bytes:
+    return b"T%b%b\0%b\0%b%c" % (
+        timer.due_ms.to_bytes(8, "big"),
+        timer.instance_id.encode(),
+        timer.execution_id.encode(),
+        timer.task_id.to_bytes(4, "big"),
+        timer.purpose,
+    )
+
+
+def timers_until(due_ms: int) -> bytes:
+    """The first timer key that is due after `due_ms`."""
+    return b"T" + (due_ms + 1).to_bytes(8, "big")
+
+
+def parse_timer_key(key: bytes) -> TimerKey:
+    instance, execution = key[9:-6].split(b"\0", 1)
+    task = int.from_bytes(key[-5:-1], "big")
+    return TimerKey(int.from_bytes(key[1:9], "big"), instance.decode(), execution.decode(), task, TimerPurpose(key[-1]))
+
+
+def due_turn_key(instance_id: str) -> bytes:
+    return b"D" + instance_id.encode()
+
+
+def local_key(sequence: int) -> bytes:
+    return b"L" + sequence.to_bytes(8, "big")
+
+
+def outbox_key(target: int, sequence: int) -> bytes:
+    return b"O%b%b" % ((target + _OFFSET_BIAS).to_bytes(4, "big"), sequence.to_bytes(8, "big"))
+
+
+def parse_outbox_key(key: bytes) -> tuple[int, int]:
+    return int.from_bytes(key[1:5], "big") - _OFFSET_BIAS, int.from_bytes(key[5:], "big")

@@ -1,0 +1,237 @@
+"""The ledger: what one confirmed turn changes in the store. Pure; used live and in recovery alike, so both give one store.
+
+Rules of this file: changes follow from the state before, the events and the state after; the header and the index are the
+caller's, once for each instance and batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from perdure.actors.instance import InstanceState
+from perdure.actors.turn import may_decide
+from perdure.schemas import events as ev
+from perdure.schemas.events import NEVER
+from perdure.schemas.messages import TimerPurpose
+from perdure.schemas.records import TurnBody
+
+from .keys import (
+    TimerKey,
+    activity_key,
+    due_turn_key,
+    history_key,
+    local_key,
+    outbox_key,
+    timer_key,
+)
+from .ports import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """One accepted TURN, PARTITION or FORGOTTEN record with its instance before and after it."""
+
+    instance_id: str
+    offset: int
+    format: int
+    body: TurnBody
+    encoded: bytes
+    before: InstanceState | None
+    after: InstanceState | None
+
+
+def encode_due_activity(attempt: int, lost: int) -> bytes:
+    return b"%b%c" % (attempt.to_bytes(4, "big"), lost)
+
+
+def decode_due_activity(value: bytes) -> tuple[int, int]:
+    return int.from_bytes(value[:4], "big"), value[4]
+
+
+def encode_stored_turn(offset: int, level: int, encoded: bytes) -> bytes:
+    return b"%b%b%b" % (offset.to_bytes(8, "big"), level.to_bytes(2, "big"), encoded)
+
+
+def decode_stored_turn(value: bytes) -> tuple[int, int, bytes]:
+    """Offset, format and body."""
+    return int.from_bytes(value[:8], "big"), int.from_bytes(value[8:10], "big"), value[10:]
+
+
+def take_changes(turn: Confirmed, partition: int) -> list[Change]:
+    """Everything that `turn` changes but header and index, in an order that later entries win."""
+    body = turn.body
+    out: list[Change] = [(local_key(sequence), None) for sequence in body.locals]
+    for send in body.sends:
+        if send.target == partition:
+            out.append((local_key(send.sequence), send.message))
+        else:
+            out.append((outbox_key(send.target, send.sequence), send.message))
+    if turn.instance_id:
+        _Pending(turn, out).take()
+    return out
+
+
+class _Pending:
+    """The tables of what an instance waits for, brought from before to after."""
+
+    __slots__ = ("_execution", "_instance", "_out", "_tasks", "_time", "_timers", "_turn")
+
+    def __init__(self, turn: Confirmed, out: list[Change]) -> None:
+        self._turn, self._out, self._instance = turn, out, turn.instance_id
+        before = turn.before
+        self._execution = before.started.execution_id if before else ""
+        self._time = max(turn.body.time_ms, before.updated_at_ms if before else 0)
+        # Timer keys and activities that stand in the store, by task id: at first those of `before`, looked up when needed.
+        self._timers: dict[int, list[TimerKey]] = {}
+        self._tasks: set[int] = set()
+
+    def take(self) -> None:
+        turn, before, after = self._turn, self._turn.before, self._turn.after
+        if turn.body.decided and before is not None and before.status == ev.Status.PENDING and before.started.start_at_ms:
+            self._drop_timers(0)
+        for event in turn.body.events:
+            visit = _VISIT.get(type(event))
+            if visit is not None:
+                visit(self, event)
+        old_turns = before.turns_count if before else 0
+        new_turns = after.turns_count if after else 0
+        if new_turns <= old_turns:
+            self._out.extend((history_key(self._instance, number), None) for number in range(1, old_turns + 1))
+        if after is None:
+            self._end(None)
+            self._out.append((due_turn_key(self._instance), None))
+            return
+        self._out.append((history_key(self._instance, new_turns), encode_stored_turn(turn.offset, turn.format, turn.encoded)))
+        was, now = before is not None and _waits_for_code(before), _waits_for_code(after)
+        if was != now:
+            self._out.append((due_turn_key(self._instance), b"" if now else None))
+
+    def _timer(self, due_ms: int, task_id: int, purpose: TimerPurpose) -> None:
+        key = TimerKey(due_ms, self._instance, self._execution, task_id, purpose)
+        self._timers.setdefault(task_id, []).append(key)
+        self._out.append((timer_key(key), b""))
+
+    def _drop_timers(self, task_id: int) -> None:
+        for key in self._timers.pop(task_id, ()):
+            self._out.append((timer_key(key), None))
+        for key in stored_timers(self._turn.before, task_id) if self._same_execution() else ():
+            self._out.append((timer_key(key), None))
+
+    def _same_execution(self) -> bool:
+        before = self._turn.before
+        return before is not None and before.started.execution_id == self._execution
+
+    def _activity(self, task_id: int, attempt: int, lost: int) -> None:
+        self._tasks.add(task_id)
+        self._out.append((activity_key(self._instance, self._execution, task_id), encode_due_activity(attempt, lost)))
+
+    def _drop_activity(self, task_id: int) -> None:
+        self._tasks.discard(task_id)
+        self._out.append((activity_key(self._instance, self._execution, task_id), None))
+
+    def _started(self, event: ev.ExecutionStarted) -> None:
+        if self._execution:
+            self._end(event)
+        self._execution = event.execution_id
+        if event.start_at_ms > self._time:
+            self._timer(event.start_at_ms, 0, TimerPurpose.START)
+
+    def _end(self, _event: Any) -> None:
+        """The execution is over: nothing of it waits any more."""
+        before = self._turn.before
+        if before is not None and self._same_execution():
+            for task_id in (0, *before.tasks.keys(), *before.children.keys(), *before.timers.keys()):
+                self._drop_timers(task_id)
+            for task_id in before.tasks.keys():
+                self._drop_activity(task_id)
+        for task_id in list(self._timers):
+            self._drop_timers(task_id)
+        for task_id in list(self._tasks):
+            self._drop_activity(task_id)
+
+    def _task_scheduled(self, event: ev.TaskScheduled) -> None:
+        self._activity(event.task_id, 1, 0)
+        if event.schedule_to_close_ms != NEVER:
+            self._timer(self._time + event.schedule_to_close_ms, event.task_id, TimerPurpose.SCHEDULE_TO_CLOSE)
+
+    def _task_rescheduled(self, event: ev.TaskRescheduled) -> None:
+        after = self._turn.after
+        task = after.tasks.get(event.task_id) if after else None
+        self._drop_retry(event.task_id)
+        self._activity(event.task_id, event.attempt, task.lost if task else 0)
+
+    def _drop_retry(self, task_id: int) -> None:
+        before = self._turn.before
+        task = before.tasks.get(task_id) if before else None
+        if task is not None and task.retry_at_ms != NEVER:
+            key = TimerKey(task.retry_at_ms, self._instance, self._execution, task_id, TimerPurpose.RETRY)
+            self._out.append((timer_key(key), None))
+
+    def _task_over(self, event: ev.TaskCompleted | ev.TaskCanceled) -> None:
+        self._drop_activity(event.task_id)
+        self._drop_timers(event.task_id)
+
+    def _task_failed(self, event: ev.TaskFailed) -> None:
+        self._drop_activity(event.task_id)
+        if event.retry_at_ms == NEVER:
+            self._drop_timers(event.task_id)
+        else:
+            self._timer(event.retry_at_ms, event.task_id, TimerPurpose.RETRY)
+
+    def _child_failed(self, event: ev.SubOrchestrationInstanceFailed) -> None:
+        if event.retry_at_ms != NEVER:
+            self._timer(event.retry_at_ms, event.task_id, TimerPurpose.CHILD_RETRY)
+
+    def _timers_over(self, event: Any) -> None:
+        self._drop_timers(event.task_id)
+
+    def _timer_created(self, event: ev.TimerCreated) -> None:
+        self._timer(event.fire_at_ms, event.task_id, TimerPurpose.TIMER)
+
+
+def stored_timers(state: InstanceState | None, task_id: int) -> list[TimerKey]:
+    """The durable timers that `state` has for one task; task 0 stands for the start."""
+    if state is None:
+        return []
+    name, execution = state.instance_id, state.started.execution_id
+    if task_id == 0:
+        at = state.started.start_at_ms
+        return [TimerKey(at, name, execution, 0, TimerPurpose.START)] if at else []
+    out = []
+    if (fire_at := state.timers.get(task_id)) is not None:
+        out.append(TimerKey(fire_at, name, execution, task_id, TimerPurpose.TIMER))
+    if (task := state.tasks.get(task_id)) is not None:
+        if task.retry_at_ms != NEVER:
+            out.append(TimerKey(task.retry_at_ms, name, execution, task_id, TimerPurpose.RETRY))
+        if task.deadline_ms != NEVER:
+            out.append(TimerKey(task.deadline_ms, name, execution, task_id, TimerPurpose.SCHEDULE_TO_CLOSE))
+    if (child := state.children.get(task_id)) is not None and child.retry_at_ms != NEVER:
+        out.append(TimerKey(child.retry_at_ms, name, execution, task_id, TimerPurpose.CHILD_RETRY))
+    return out
+
+
+def _waits_for_code(state: InstanceState) -> bool:
+    """True if a turn is due without any message: what recovery must find again. A start that lies ahead has its timer."""
+    return may_decide(state, max(state.updated_at_ms, state.started.created_at_ms))
+
+
+_VISIT = cast(
+    "dict[type[Any], Callable[[_Pending, Any], None]]",
+    {
+        ev.ExecutionStarted: _Pending._started,
+        ev.ExecutionCompleted: _Pending._end,
+        ev.ExecutionTerminated: _Pending._end,
+        ev.TaskScheduled: _Pending._task_scheduled,
+        ev.TaskRescheduled: _Pending._task_rescheduled,
+        ev.TaskCompleted: _Pending._task_over,
+        ev.TaskCanceled: _Pending._task_over,
+        ev.TaskFailed: _Pending._task_failed,
+        ev.SubOrchestrationInstanceRecreated: _Pending._timers_over,
+        ev.SubOrchestrationInstanceFailed: _Pending._child_failed,
+        ev.TimerCreated: _Pending._timer_created,
+        ev.TimerFired: _Pending._timers_over,
+        ev.TimerCanceled: _Pending._timers_over,
+    },
+)
+
+__all__ = ["Confirmed", "decode_due_activity", "decode_stored_turn", "encode_due_activity", "stored_timers", "take_changes"]
