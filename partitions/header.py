@@ -1,0 +1,216 @@
+"""The header of an instance: all that `get` and `list` show of it, without its history."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from perdure.actors.instance import InstanceState
+from perdure.schemas.events import NO_TAGS, NULL, Failure, Status
+
+from .ports import Change, Store
+
+HEADER_FORMAT = 1
+# A longer input is stored beside the header, once, so that no turn writes it again.
+INPUT_INLINE_BYTES_MAX = 512
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceHeader:
+    """One instance as a reader sees it. Payloads are JSON text in UTF-8; an empty `held_kind` means that it is not held."""
+
+    instance_id: str
+    name: str
+    status: Status
+    created_ms: int
+    updated_ms: int
+    execution_id: str
+    generation: int = 1
+    input: bytes = NULL
+    result: bytes = NULL
+    failure: Failure | None = None
+    custom_status: bytes = NULL
+    tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS)
+    parent_instance_id: str = ""
+    held_kind: str = ""
+    held_reason: str = ""
+    history_events: int = 0
+    turns: int = 0
+
+
+def header_of(state: InstanceState, held_kind: str = "", held_reason: str = "") -> InstanceHeader:
+    """The header of an instance in `state`; to be held is not part of that, so it is said apart (R12)."""
+    started = state.started
+    return InstanceHeader(
+        state.instance_id,
+        started.name,
+        state.visible_status,
+        started.created_at_ms,
+        state.updated_at_ms,
+        started.execution_id,
+        started.generation,
+        started.input,
+        state.result,
+        state.failure,
+        state.custom_status,
+        started.tags,
+        started.parent.instance_id if started.parent else "",
+        held_kind,
+        held_reason,
+        state.events_count,
+        state.turns_count,
+    )
+
+
+def header_key(instance_id: str) -> bytes:
+    return b"h" + instance_id.encode()
+
+
+def input_key(instance_id: str) -> bytes:
+    return b"p" + instance_id.encode()
+
+
+def header_changes(old: InstanceHeader | None, new: InstanceHeader | None) -> list[Change]:
+    """What to write so that the store has `new` where it had `old`; both are of one instance."""
+    if new is None:
+        if old is None:
+            return []
+        gone: list[Change] = [(header_key(old.instance_id), None)]
+        if len(old.input) > INPUT_INLINE_BYTES_MAX:
+            gone.append((input_key(old.instance_id), None))
+        return gone
+    changes: list[Change] = [(header_key(new.instance_id), encode_header(new))]
+    if old is None or old.input != new.input:
+        if len(new.input) > INPUT_INLINE_BYTES_MAX:
+            changes.append((input_key(new.instance_id), new.input))
+        elif old is not None and len(old.input) > INPUT_INLINE_BYTES_MAX:
+            changes.append((input_key(new.instance_id), None))
+    return changes
+
+
+def read_header(store: Store, instance_id: str) -> InstanceHeader | None:
+    """The header in the store, its input included."""
+    value = store.get(header_key(instance_id))
+    if value is None:
+        return None
+    header, inline = decode_header(instance_id, value)
+    if inline:
+        return header
+    beside = store.get(input_key(instance_id))
+    assert beside is not None, f"the input of {instance_id!r} is not beside its header"
+    return replace(header, input=beside)
+
+
+def encode_header(header: InstanceHeader) -> bytes:
+    """The header as the store keeps it: a local format, the version first; without an input that is too long for it."""
+    inline = len(header.input) <= INPUT_INLINE_BYTES_MAX
+    return orjson.dumps(
+        [
+            HEADER_FORMAT,
+            header.name,
+            int(header.status),
+            header.created_ms,
+            header.updated_ms,
+            header.execution_id,
+            header.generation,
+            header.input.decode() if inline else None,
+            _text(header.result),
+            _failure_fields(header.failure),
+            _text(header.custom_status),
+            dict(header.tags) if header.tags else 0,
+            header.parent_instance_id,
+            header.held_kind,
+            header.held_reason,
+            header.history_events,
+            header.turns,
+        ]
+    )
+
+
+def decode_header(instance_id: str, value: bytes) -> tuple[InstanceHeader, bool]:
+    """The reverse; False where the input stands beside the header, and is null here."""
+    fields: list[Any] = orjson.loads(value)
+    assert fields[0] == HEADER_FORMAT, f"a header of format {fields[0]}; this build reads {HEADER_FORMAT}"
+    header = InstanceHeader(
+        instance_id,
+        fields[1],
+        Status(fields[2]),
+        fields[3],
+        fields[4],
+        fields[5],
+        fields[6],
+        NULL if fields[7] is None else fields[7].encode(),
+        _payload(fields[8]),
+        _failure(fields[9]),
+        _payload(fields[10]),
+        fields[11] or NO_TAGS,
+        *fields[12:],
+    )
+    return header, fields[7] is not None
+
+
+def header_view(header: InstanceHeader, partition: int, as_of: int) -> dict[str, Any]:
+    """The instance as get, wait and list answer it, to be dumped by orjson: payloads are `orjson.Fragment`s, untouched."""
+    return {
+        "instance_id": header.instance_id,
+        "name": header.name,
+        "status": header.status.name,
+        "created_at": iso_time(header.created_ms),
+        "updated_at": iso_time(header.updated_ms),
+        "execution_id": header.execution_id,
+        "generation": header.generation,
+        "input": orjson.Fragment(header.input),
+        "result": orjson.Fragment(header.result),
+        "failure": failure_view(header.failure),
+        "custom_status": orjson.Fragment(header.custom_status),
+        "tags": dict(header.tags),
+        "parent_instance_id": header.parent_instance_id or None,
+        "held": {"kind": header.held_kind, "reason": header.held_reason} if header.held_kind else None,
+        "history_events": header.history_events,
+        "partition": partition,
+        "as_of": as_of,
+    }
+
+
+def failure_view(failure: Failure | None) -> dict[str, Any] | None:
+    """A failure as JSON shows it, with its causes inside."""
+    if failure is None:
+        return None
+    return {
+        "type": failure.type,
+        "message": failure.message,
+        "stack": failure.stack,
+        "cause": failure_view(failure.cause),
+        "retriable": failure.retriable,
+    }
+
+
+def iso_time(time_ms: int) -> str:
+    """ISO 8601, UTC, milliseconds: 2026-01-02T03:04:05.678Z."""
+    return (_EPOCH + timedelta(milliseconds=time_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _text(payload: bytes) -> str | None:
+    return None if payload == NULL else payload.decode()
+
+
+def _payload(text: str | None) -> bytes:
+    return NULL if text is None else text.encode()
+
+
+def _failure_fields(failure: Failure | None) -> list[Any] | None:
+    if failure is None:
+        return None
+    cause = _failure_fields(failure.cause)
+    return [failure.type, failure.message, failure.stack, cause, failure.retriable, failure.details.decode()]
+
+
+def _failure(fields: list[Any] | None) -> Failure | None:
+    if fields is None:
+        return None
+    type_, message, stack, cause, retriable, details = fields
+    return Failure(type_, message, stack, _failure(cause), retriable, details.encode())
