@@ -72,7 +72,10 @@ def decode_list_query(arguments: bytes) -> ListQuery:
 def index_changes(old: InstanceHeader | None, new: InstanceHeader | None) -> list[Change]:
     """What to write, header included, so that the store lists `new` where it listed `old`; both are of one instance."""
     changes = header_changes(old, new)
-    if old is not None and new is not None and _same_entries(old, new):
+    if old is not None and new is not None and _differ_in_status_alone(old, new):
+        if old.status != new.status:
+            place = _place(new)
+            changes += ((_status(old.status) + place, None), (_status(new.status) + place, b""))
         return changes
     before = set() if old is None else _entries(old)
     after = set() if new is None else _entries(new)
@@ -247,10 +250,9 @@ def _entries(header: InstanceHeader) -> set[bytes]:
     return entries
 
 
-def _same_entries(old: InstanceHeader, new: InstanceHeader) -> bool:
+def _differ_in_status_alone(old: InstanceHeader, new: InstanceHeader) -> bool:
     return (
-        old.status == new.status
-        and old.created_ms == new.created_ms
+        old.created_ms == new.created_ms
         and old.name == new.name
         and bool(old.held_kind) == bool(new.held_kind)
         and (old.tags is new.tags or old.tags == new.tags)
