@@ -2,7 +2,7 @@
 # state under build/. Every path is relative, so that a checkout in a folder with a space in its name works.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock demo demo-kafka test check format bench kill-test ci clean
+.PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test ci clean
 
 PY := build/venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
@@ -12,7 +12,7 @@ export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
 
 help: ## list these commands
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: setup ## index real text while scheduled tasks run, through SIGKILLs, on the embedded log
 	@$(PY) -m workloads.demo
@@ -23,12 +23,14 @@ demo-kafka: setup ## the same on a real broker, with one of two worker processes
 test: setup ## run every test; those for a real Kafka where Docker, or Java 17 with Maven, can start one
 	@$(PY) -m pytest
 
-check: build/venv/installed ## check format, lint and types, and run the tests that need no broker
+check: check-static ## check format, lint and types, and run the tests that need no broker
+	@$(PY) -m pytest -m "not kafka"
+
+check-static: build/venv/installed ## check format, lint and types only
 	@$(PY) -m ruff format --check
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
 	@$(PY) -m pyright
-	@$(PY) -m pytest -m "not kafka"
 
 format: build/venv/installed ## format the code and mend what the linter can mend
 	@$(PY) -m ruff check --fix
