@@ -1,7 +1,6 @@
 """Avro records: their schemas, read from `v<level>/<Name>.avsc` and parsed once, and the two errors of the wire.
 
-Rules of this file: a schema that shipped is never changed, only followed by one of a higher level (R12); unions are tagged,
-because fastavro tries every branch of an untagged one.
+Rule of this file: a schema that shipped is never changed, only followed by one of a higher level (R12).
 """
 
 import json
@@ -10,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
-from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro import parse_schema, schemaless_reader
 from fastavro.repository.base import AbstractSchemaRepository
 from fastavro.schema import load_schema
 
@@ -42,28 +41,20 @@ class UnknownFormat(Exception):
 
 
 class RecordSchema:
-    """One Avro record, ready to write and read."""
+    """One Avro record: `parsed`, and the named types in it by full name."""
 
-    __slots__ = ("_parsed", "name")
+    __slots__ = ("name", "named", "parsed")
 
     def __init__(self, schema: dict[str, Any]) -> None:
-        self._parsed = parse_schema(schema)
+        self.named: dict[str, Any] = {}
+        self.parsed = cast("dict[str, Any]", parse_schema(schema, self.named))
         self.name = str(schema["name"]).rpartition(".")[2]
-
-    def write(self, datum: dict[str, Any]) -> bytes:
-        """Encode a record given as a dict."""
-        sink = BytesIO()
-        try:
-            schemaless_writer(sink, self._parsed, datum)
-        except _REFUSALS as error:
-            raise WireError(self.name, "values that its schema can hold", _tell(error)) from error
-        return sink.getvalue()
 
     def read(self, data: bytes) -> dict[str, Any]:
         """Decode exactly one record: bytes left over are an error."""
         source = BytesIO(data)
         try:
-            datum = schemaless_reader(source, self._parsed, None)
+            datum = schemaless_reader(source, self.parsed, None)
         except _REFUSALS as error:
             raise WireError(
                 self.name, "an Avro record", f"{_tell(error)} at byte {source.tell()} of {len(data)}"

@@ -25,7 +25,7 @@ from .record_codec import (
     format_of,
     knows_format,
 )
-from .vocabulary import LEVELS, VOCABULARY, Vocabulary
+from .vocabulary import LEVELS, VOCABULARY, EventKind, Vocabulary, event_kind
 
 __all__ = [
     "HISTORY_MARK",
@@ -34,6 +34,7 @@ __all__ = [
     "MANIFEST_MARK",
     "REPLY_MARK",
     "VOCABULARY",
+    "EventKind",
     "UnknownFormat",
     "Vocabulary",
     "WireError",
@@ -57,6 +58,7 @@ __all__ = [
     "encode_manifest",
     "encode_reply",
     "encode_turn",
+    "event_kind",
     "extend_digest",
     "format_of",
     "knows_format",

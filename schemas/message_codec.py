@@ -3,6 +3,7 @@
 An inbox value that begins with `{` is a foreign producer's JSON and none of this file's business.
 """
 
+from operator import attrgetter
 from typing import Any
 
 from .avro import WireError, shipped
@@ -24,7 +25,8 @@ from .messages import (
     Terminate,
 )
 from .record_codec import strip_mark
-from .shapes import Shape, shape_of
+from .shapes import shape_of
+from .writer import Encode, make_encode
 
 INBOX_MARK = b"\xd1"
 REPLY_MARK = b"\xd2"
@@ -40,29 +42,25 @@ _TRAVELLING: tuple[type[Any], ...] = (
     ChildResult,
     Query,
 )
-_BODIES = {cls.KIND: (shape_of(cls), shipped(cls.__name__, 1)) for cls in _TRAVELLING}
+_SCHEMAS = {cls.KIND: (cls, shipped(cls.__name__, 1)) for cls in _TRAVELLING}
+_ENCODES: dict[type[Any], Encode] = {cls: make_encode(schema) for cls, schema in _SCHEMAS.values()}
 _INBOUND = shipped("Inbound", 1)
 _REPLY = shipped("Reply", 1)
-_REPLY_SHAPE: Shape[Reply] = shape_of(Reply)
+
+
+def _encode_body(inbound: Inbound) -> bytes:
+    encode = _ENCODES.get(type(inbound.body))
+    if encode is None:
+        raise WireError("inbox message", "a message that travels", type(inbound.body).__name__)
+    return encode(inbound.body)
+
+
+_encode_inbound = make_encode(_INBOUND, mark=INBOX_MARK, gets={"kind": attrgetter("body.KIND"), "body": _encode_body})
+_encode_reply = make_encode(_REPLY, mark=REPLY_MARK)
 
 
 def encode_inbound(inbound: Inbound) -> bytes:
-    body: Any = inbound.body
-    if type(body) not in _TRAVELLING:
-        raise WireError("inbox message", "a message that travels", type(body).__name__)
-    shape, schema = _BODIES[body.KIND]
-    origin, reply_to = inbound.origin, inbound.reply_to
-    return INBOX_MARK + _INBOUND.write(
-        {
-            "instance_id": inbound.instance_id,
-            "kind": body.KIND,
-            "body": schema.write(shape.write(body)),
-            "request_id": inbound.request_id,
-            "origin": None if origin is None else ("perdure.Origin", shape_of(Origin).write(origin)),
-            "reply_to": None if reply_to is None else ("perdure.ReplyTo", shape_of(ReplyTo).write(reply_to)),
-            "forwards": inbound.forwards,
-        }
-    )
+    return _encode_inbound(inbound)
 
 
 def decode_inbound(value: bytes) -> Inbound:
@@ -79,20 +77,16 @@ def decode_inbound(value: bytes) -> Inbound:
 
 
 def _decode_body(kind: int, data: bytes) -> Body:
-    if kind not in _BODIES:
-        raise WireError("inbox message", f"a kind among {sorted(_BODIES)}", str(kind))
-    shape, schema = _BODIES[kind]
-    datum = schema.read(data)
-    try:
-        body: Body = shape.read(datum)
-    except ValueError as error:
-        raise WireError(schema.name, "values of its class", str(error)) from error
+    if kind not in _SCHEMAS:
+        raise WireError("inbox message", f"a kind among {sorted(_SCHEMAS)}", str(kind))
+    cls, schema = _SCHEMAS[kind]
+    body: Body = shape_of(cls).read(schema, data)
     return body
 
 
 def encode_reply(reply: Reply) -> bytes:
-    return REPLY_MARK + _REPLY.write(_REPLY_SHAPE.write(reply))
+    return _encode_reply(reply)
 
 
 def decode_reply(value: bytes) -> Reply:
-    return _REPLY_SHAPE.read(_REPLY.read(strip_mark(value, REPLY_MARK, "reply")))
+    return shape_of(Reply).read(_REPLY, strip_mark(value, REPLY_MARK, "reply"))

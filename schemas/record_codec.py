@@ -27,6 +27,7 @@ from .records import (
 )
 from .shapes import shape_of
 from .vocabulary import VOCABULARY, Vocabulary
+from .writer import make_encode
 
 T = TypeVar("T")
 HISTORY_MARK = b"\xd0"
@@ -50,9 +51,11 @@ BODIES: dict[int, type[Any]] = {
     RecordKind.LEVEL: LevelRaised,
 }
 _SCHEMAS = {(cls, level): shipped(cls.__name__, level) for cls, levels in FORMATS.items() for level in levels}
+_ENCODES = {key: make_encode(schema) for key, schema in _SCHEMAS.items() if key[0] is not TurnBody}
 _ENVELOPE = shipped("Envelope", 1)
+_encode_envelope = make_encode(_ENVELOPE, mark=HISTORY_MARK)
 _MANIFEST = shipped("SnapshotManifest", 1)
-_OPENING_TAG = "perdure.Opening"
+_encode_manifest = make_encode(_MANIFEST, mark=MANIFEST_MARK)
 
 
 def format_of(kind: int, level: int) -> int:
@@ -71,23 +74,7 @@ def extend_digest(previous: bytes, value: bytes) -> bytes:
 
 
 def encode_envelope(envelope: Envelope) -> bytes:
-    opening = envelope.opening
-    return HISTORY_MARK + _ENVELOPE.write(
-        {
-            "kind": envelope.kind,
-            "format": envelope.format,
-            "epoch": envelope.epoch,
-            "offset": envelope.offset,
-            "digest": envelope.digest,
-            "instance_id": envelope.instance_id,
-            "body": envelope.body,
-            "part": envelope.part,
-            "parts": envelope.parts,
-            "opening": None
-            if opening is None
-            else (_OPENING_TAG, {"last_offset": opening.last_offset, "last_digest": opening.last_digest}),
-        }
-    )
+    return _encode_envelope(envelope)
 
 
 def decode_envelope(value: bytes) -> Envelope:
@@ -106,31 +93,15 @@ def strip_mark(value: bytes, mark: bytes, where: str) -> bytes:
 
 
 def encode_turn(turn: TurnBody, vocabulary: Vocabulary = VOCABULARY) -> bytes:
-    write_event = vocabulary.write_event
-    return _SCHEMAS[TurnBody, format_of(RecordKind.TURN, vocabulary.level)].write(
-        {
-            "time_ms": turn.time_ms,
-            "consumed": turn.consumed,
-            "inbox_mark": turn.inbox_mark,
-            "locals": turn.locals,
-            "decided": turn.decided,
-            "events": [write_event(event) for event in turn.events],
-            "sends": [{"target": s.target, "sequence": s.sequence, "message": s.message} for s in turn.sends],
-            "cursors": [{"target": c.target, "acked": c.acked} for c in turn.cursors],
-            "sources": [
-                {"topic_id": s.topic_id, "partition": s.partition, "sequence": s.sequence} for s in turn.sources
-            ],
-            "released": turn.released,
-        }
-    )
+    return vocabulary.encode_turn(turn)
 
 
 def decode_turn(body: bytes, format: int, vocabulary: Vocabulary = VOCABULARY) -> TurnBody:  # noqa: A002
     datum = _schema(RecordKind.TURN, format).read(body)
-    read_event = vocabulary.read_event
+    decode_event = vocabulary.decode_event
     datum["consumed"] = tuple(datum["consumed"])
     datum["locals"] = tuple(datum["locals"])
-    datum["events"] = tuple([read_event(event["kind"], event["body"]) for event in datum["events"]])
+    datum["events"] = tuple([decode_event(event["kind"], event["body"]) for event in datum["events"]])
     datum["sends"] = tuple([Send(**send) for send in datum["sends"]])
     datum["cursors"] = tuple([Cursor(**cursor) for cursor in datum["cursors"]])
     datum["sources"] = tuple([SourceMark(**mark) for mark in datum["sources"]])
@@ -138,54 +109,53 @@ def decode_turn(body: bytes, format: int, vocabulary: Vocabulary = VOCABULARY) -
 
 
 def encode_claim(claim: Claim) -> bytes:
-    return _write(claim, claim.level)
+    return _encode(RecordKind.CLAIM, claim, claim.level)
 
 
 def decode_claim(body: bytes, format: int) -> Claim:  # noqa: A002
-    return _read(Claim, RecordKind.CLAIM, body, format)
+    return _decode(Claim, RecordKind.CLAIM, body, format)
 
 
 def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
-    return _write(checkpoint, checkpoint.level)
+    return _encode(RecordKind.CHECKPOINT, checkpoint, checkpoint.level)
 
 
 def decode_checkpoint(body: bytes, format: int) -> Checkpoint:  # noqa: A002
-    return _read(Checkpoint, RecordKind.CHECKPOINT, body, format)
+    return _decode(Checkpoint, RecordKind.CHECKPOINT, body, format)
 
 
 def encode_carried(carried: CarriedHistory, level: int = VOCABULARY.level) -> bytes:
-    return _write(carried, level)
+    return _encode(RecordKind.CARRIED, carried, level)
 
 
 def decode_carried(body: bytes, format: int) -> CarriedHistory:  # noqa: A002
-    return _read(CarriedHistory, RecordKind.CARRIED, body, format)
+    return _decode(CarriedHistory, RecordKind.CARRIED, body, format)
 
 
 def encode_level(raised: LevelRaised, level: int = VOCABULARY.level) -> bytes:
-    return _write(raised, level)
+    return _encode(RecordKind.LEVEL, raised, level)
 
 
 def decode_level(body: bytes, format: int) -> LevelRaised:  # noqa: A002
-    return _read(LevelRaised, RecordKind.LEVEL, body, format)
+    return _decode(LevelRaised, RecordKind.LEVEL, body, format)
 
 
 def encode_manifest(manifest: SnapshotManifest) -> bytes:
-    return MANIFEST_MARK + _MANIFEST.write(shape_of(SnapshotManifest).write(manifest))
+    return _encode_manifest(manifest)
 
 
 def decode_manifest(value: bytes) -> SnapshotManifest:
-    return shape_of(SnapshotManifest).read(_MANIFEST.read(strip_mark(value, MANIFEST_MARK, "snapshot manifest")))
+    return shape_of(SnapshotManifest).read(_MANIFEST, strip_mark(value, MANIFEST_MARK, "snapshot manifest"))
 
 
 def encode_event(event: HistoryEvent, vocabulary: Vocabulary = VOCABULARY) -> bytes:
     """The body of an event as it stands in a turn, beside its kind."""
-    body: bytes = vocabulary.write_event(event)["body"]
-    return body
+    return vocabulary.encode_event(event)[1]
 
 
 def decode_event(kind: int, body: bytes, vocabulary: Vocabulary = VOCABULARY) -> HistoryEvent:
     """The event of a kind; a kind that `vocabulary` does not know gives UnknownEvent (R12)."""
-    return vocabulary.read_event(kind, body)
+    return vocabulary.decode_event(kind, body)
 
 
 def _schema(kind: int, format: int) -> RecordSchema:  # noqa: A002
@@ -194,10 +164,9 @@ def _schema(kind: int, format: int) -> RecordSchema:  # noqa: A002
     return _SCHEMAS[BODIES[kind], format]
 
 
-def _write(body: Any, level: int) -> bytes:
-    newest = max(known for known in FORMATS[type(body)] if known <= level)
-    return _SCHEMAS[type(body), newest].write(shape_of(type(body)).write(body))
+def _encode(kind: int, body: Any, level: int) -> bytes:
+    return _ENCODES[BODIES[kind], format_of(kind, level)](body)
 
 
-def _read(cls: type[T], kind: int, body: bytes, format: int) -> T:  # noqa: A002
-    return shape_of(cls).read(_schema(kind, format).read(body))
+def _decode(cls: type[T], kind: int, body: bytes, format: int) -> T:  # noqa: A002
+    return shape_of(cls).read(_schema(kind, format), body)

@@ -11,7 +11,8 @@ from typing import Any, get_args
 
 from .avro import RecordSchema, WireError, shipped
 from .events import HistoryEvent, UnknownEvent
-from .shapes import Shape, shape_of
+from .shapes import shape_of
+from .writer import Encode, make_encode, put_bytes, put_long
 
 LEVELS: Mapping[int, tuple[type[Any], ...]] = MappingProxyType(
     {1: tuple(cls for cls in get_args(HistoryEvent) if cls is not UnknownEvent)}
@@ -20,19 +21,25 @@ LEVELS: Mapping[int, tuple[type[Any], ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """One kind of event: its number on the wire, the level that brought it, its class and how to write and read it."""
+    """One kind of event: its number on the wire, the level that brought it, its class and how it is written."""
 
     number: int
     level: int
     cls: type[Any]
-    shape: Shape[Any]
     schema: RecordSchema
+    encode: Encode
+
+
+def event_kind(cls: type[Any], *, level: int, schema: RecordSchema | None = None) -> EventKind:
+    """The kind of `cls`, a dataclass with a KIND, whose schema is in v<level>/ unless given."""
+    schema = schema or shipped(cls.__name__, level)
+    return EventKind(cls.KIND, level, cls, schema, make_encode(schema))
 
 
 class Vocabulary:
     """The events that a build knows. Immutable; reads all of them, writes those up to `level`."""
 
-    __slots__ = ("_by_class", "_by_number", "_kinds", "level")
+    __slots__ = ("_by_class", "_by_number", "_kinds", "encode_turn", "level")
 
     def __init__(self, kinds: Iterable[EventKind], level: int) -> None:
         self._kinds = tuple(sorted(kinds, key=lambda kind: (kind.level, kind.number)))
@@ -41,6 +48,7 @@ class Vocabulary:
         assert len(self._by_number) == len(self._kinds), "a kind number is used once"
         # Where a class has several numbers, the newest that may be written wins.
         self._by_class = {kind.cls: kind for kind in self._kinds if kind.level <= level}
+        self.encode_turn = make_encode(shipped("TurnBody", level), puts={"TurnEvent": self.put_event})
 
     @property
     def kinds(self) -> tuple[EventKind, ...]:
@@ -51,38 +59,34 @@ class Vocabulary:
         """The same vocabulary, writing at the hub's level."""
         return Vocabulary(self._kinds, level)
 
-    def with_event(self, cls: type[Any], *, level: int, schema: RecordSchema | None = None) -> "Vocabulary":
-        """A vocabulary that also knows the event `cls` (a dataclass with a KIND), and writes at `level`."""
-        kind = EventKind(cls.KIND, level, cls, shape_of(cls), schema or shipped(cls.__name__, level))
-        return Vocabulary((*self._kinds, kind), level)
+    def extended(self, kind: EventKind) -> "Vocabulary":
+        """A vocabulary that also knows `kind`, and writes at its level."""
+        return Vocabulary((*self._kinds, kind), max(self.level, kind.level))
 
-    def write_event(self, event: HistoryEvent) -> dict[str, Any]:
-        """An event as the Avro datum that stands in a turn."""
-        if type(event) is UnknownEvent:
-            return {"kind": event.kind, "body": event.body}
+    def encode_event(self, event: HistoryEvent) -> tuple[int, bytes]:
+        """The kind number and the body of an event."""
         kind = self._by_class.get(type(event))
-        if kind is None:
-            raise WireError("history event", f"a kind of level {self.level} or below", type(event).__name__)
-        return {"kind": kind.number, "body": kind.schema.write(kind.shape.write(event))}
+        if kind is not None:
+            return kind.number, kind.encode(event)
+        if isinstance(event, UnknownEvent):
+            return event.kind, event.body
+        raise WireError("history event", f"a kind of level {self.level} or below", type(event).__name__)
 
-    def read_event(self, number: int, body: bytes) -> HistoryEvent:
-        """The event of a kind number; an unknown number gives UnknownEvent."""
+    def decode_event(self, number: int, body: bytes) -> HistoryEvent:
+        """The event of a kind number; an unknown number gives UnknownEvent (R12)."""
         kind = self._by_number.get(number)
         if kind is None:
             return UnknownEvent(number, body)
-        try:
-            event: HistoryEvent = kind.shape.read(kind.schema.read(body))
-        except ValueError as error:
-            raise WireError(kind.schema.name, "values of its class", str(error)) from error
+        event: HistoryEvent = shape_of(kind.cls).read(kind.schema, body)
         return event
 
-
-def _shipped_kinds() -> list[EventKind]:
-    return [
-        EventKind(cls.KIND, level, cls, shape_of(cls), shipped(cls.__name__, level))
-        for level, classes in LEVELS.items()
-        for cls in classes
-    ]
+    def put_event(self, out: bytearray, event: HistoryEvent) -> None:
+        """Append an event as it stands in a turn."""
+        number, body = self.encode_event(event)
+        put_long(out, number)
+        put_bytes(out, body)
 
 
-VOCABULARY = Vocabulary(_shipped_kinds(), max(LEVELS))
+VOCABULARY = Vocabulary(
+    (event_kind(cls, level=level) for level, classes in LEVELS.items() for cls in classes), max(LEVELS)
+)
