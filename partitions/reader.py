@@ -15,12 +15,11 @@ Rules of this file: pure; a reader resumed from any `RunState` goes on exactly a
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from perdure.schemas.codec import WireError, decode_envelope, encode_envelope, extend_digest
+from perdure.schemas.codec import WireError, decode_envelope, extend_digest
 from perdure.schemas.records import NO_DIGEST, Envelope, Opening, RecordKind
 
 CLOSED = -1
 NOTHING = -1
-_ENVELOPE_BYTES = 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +33,23 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """Where a reader stands. `offset` is the next one to read; `epoch` is the open one or CLOSED.
+    """Where a reader stands. `offset` and `digest` are of the last accepted record, claims included; `epoch` is the open one
+    or CLOSED; `next_offset` is the first offset not read yet.
 
-    `last_offset` and `digest` are of the last accepted record (claims count). `opening` is what the next record has to state
-    as the first after its claim; None when it is not the first.
+    `opening` is what the next record has to state as the first after its claim; None when it is not the first.
     """
 
-    offset: int = 0
+    offset: int = NOTHING
     epoch: int = CLOSED
-    last_offset: int = NOTHING
     digest: bytes = NO_DIGEST
+    next_offset: int = 0
     opening: Opening | None = None
     chain: Chain | None = None
 
     @classmethod
-    def after_checkpoint(cls, epoch: int, offset: int, digest: bytes) -> "RunState":
-        """The state of a reader that has just accepted a checkpoint there; `digest` covers it (R14, R15)."""
-        return cls(offset + 1, epoch, offset, digest)
+    def after(cls, offset: int, epoch: int, digest: bytes) -> "RunState":
+        """The state of a reader that has just accepted a record there which is no claim; `digest` covers it (R14, R15)."""
+        return cls(offset, epoch, digest, offset + 1)
 
 
 class VoidReason(Enum):
@@ -71,7 +70,11 @@ _BROKEN = frozenset({VoidReason.HOLE, VoidReason.DIGEST, VoidReason.OPENING, Voi
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """A whole record that counts. `first_offset` is that of its first part; `digest` covers all its parts."""
+    """A whole record that counts. A claim is one, with its own offset as its epoch.
+
+    `first_offset` is that of its first part, `offset` that of its last; `previous` and `digest` are the running digest before
+    and after the last part.
+    """
 
     kind: int
     format: int
@@ -80,6 +83,7 @@ class Accepted:
     body: bytes
     first_offset: int
     offset: int
+    previous: bytes
     digest: bytes
 
 
@@ -89,18 +93,6 @@ class Part:
 
     epoch: int
     first_offset: int
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A claim: its offset is the new epoch. `ended` is the epoch that it ended, or CLOSED; `before` is what came last."""
-
-    epoch: int
-    format: int
-    body: bytes
-    digest: bytes
-    ended: int
-    before: Opening
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +109,12 @@ class Void:
         return self.reason in _BROKEN
 
 
-Verdict = Accepted | Part | Claimed | Void
+Verdict = Accepted | Part | Void
 
 
 def read_record(state: RunState, offset: int, value: bytes | None) -> tuple[RunState, Verdict]:
     """Judge the record at `offset`, which must be none that `state` has read already."""
-    assert offset >= state.offset, f"offset {offset} was read already, the next is {state.offset}"
+    assert offset >= state.next_offset, f"offset {offset} was read already, the next is {state.next_offset}"
     try:
         envelope = decode_envelope(value or b"")
     except WireError:
@@ -144,7 +136,7 @@ def _judge(state: RunState, offset: int, envelope: Envelope) -> VoidReason | Non
         return VoidReason.OTHER_EPOCH
     if envelope.offset != offset:
         return VoidReason.OTHER_OFFSET
-    if offset != state.offset:
+    if offset != state.next_offset:
         return VoidReason.HOLE
     if envelope.digest != (state.digest if state.chain is None else state.chain.digest):
         return VoidReason.DIGEST
@@ -161,65 +153,45 @@ def _is_next_part(chain: Chain | None, envelope: Envelope) -> bool:
     return expected == (envelope.kind, envelope.format, envelope.instance_id, envelope.parts, envelope.part)
 
 
-def _accept(state: RunState, value: bytes, envelope: Envelope) -> tuple[RunState, Verdict]:
-    offset, chain = state.offset, state.chain
+def _accept(state: RunState, value: bytes, envelope: Envelope) -> tuple[RunState, Accepted | Part]:
+    offset, chain = envelope.offset, state.chain
     digest = extend_digest(envelope.digest, value)
     first = envelope if chain is None else chain.first
     bodies = (envelope.body,) if chain is None else (*chain.bodies, envelope.body)
     if len(bodies) < first.parts:
         # Until the record is whole, what was accepted before it stays the last: a chain that breaks leaves no trace.
-        waiting = replace(state, offset=offset + 1, opening=None, chain=Chain(first, bodies, digest))
+        waiting = replace(state, next_offset=offset + 1, opening=None, chain=Chain(first, bodies, digest))
         return waiting, Part(state.epoch, first.offset)
     body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
-    accepted = Accepted(first.kind, first.format, first.epoch, first.instance_id, body, first.offset, offset, digest)
-    return RunState(offset + 1, state.epoch, offset, digest), accepted
+    accepted = Accepted(
+        kind=first.kind,
+        format=first.format,
+        epoch=first.epoch,
+        instance_id=first.instance_id,
+        body=body,
+        first_offset=first.offset,
+        offset=offset,
+        previous=envelope.digest,
+        digest=digest,
+    )
+    return RunState(offset, state.epoch, digest, offset + 1), accepted
 
 
-def _open(state: RunState, offset: int, value: bytes, envelope: Envelope) -> tuple[RunState, Claimed]:
-    before = Opening(state.last_offset, state.digest)
+def _open(state: RunState, offset: int, value: bytes, claim: Envelope) -> tuple[RunState, Accepted]:
     digest = extend_digest(state.digest, value)
-    claimed = Claimed(offset, envelope.format, envelope.body, digest, state.epoch, before)
-    return RunState(offset + 1, offset, offset, digest, before), claimed
+    accepted = Accepted(
+        kind=claim.kind,
+        format=claim.format,
+        epoch=offset,
+        instance_id=claim.instance_id,
+        body=claim.body,
+        first_offset=offset,
+        offset=offset,
+        previous=state.digest,
+        digest=digest,
+    )
+    return RunState(offset, offset, digest, offset + 1, Opening(state.offset, state.digest)), accepted
 
 
 def _end(state: RunState, offset: int, reason: VoidReason, stated: Envelope | None) -> tuple[RunState, Void]:
-    closed = RunState(offset + 1, CLOSED, state.last_offset, state.digest)
-    return closed, Void(reason, state.epoch, stated)
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A record before it has its place."""
-
-    kind: int
-    format: int
-    instance_id: str
-    body: bytes
-
-
-def encode_claim_record(format: int, body: bytes) -> bytes:  # noqa: A002 (the envelope's own word)
-    """The value of a claim, which knows neither its epoch nor its offset."""
-    return encode_envelope(Envelope(RecordKind.CLAIM, format, CLOSED, NOTHING, NO_DIGEST, "", body))
-
-
-def encode_next(state: RunState, draft: Draft, bytes_max: int) -> tuple[RunState, tuple[bytes, ...]]:
-    """The values that make `draft` the owner's next record, in parts no larger than `bytes_max`, and the state after them.
-
-    The mirror of `read_record`: an owner that advances its tip with this needs to decode nothing of its own.
-    """
-    assert state.epoch != CLOSED, "only an owner appends"
-    assert state.chain is None, "records do not interleave"
-    room = bytes_max - _ENVELOPE_BYTES - 4 * len(draft.instance_id)
-    assert room > 0, f"a record of {bytes_max} bytes has no room for its body"
-    bodies = [draft.body[at : at + room] for at in range(0, len(draft.body), room)] or [b""]
-    digest, opening, values = state.digest, state.opening, []
-    for part, body in enumerate(bodies):
-        offset = state.offset + part
-        envelope = Envelope(
-            draft.kind, draft.format, state.epoch, offset, digest, draft.instance_id, body, part, len(bodies), opening
-        )
-        value = encode_envelope(envelope)
-        digest, opening = extend_digest(digest, value), None
-        values.append(value)
-    end = state.offset + len(bodies)
-    return RunState(end, state.epoch, end - 1, digest), tuple(values)
+    return RunState(state.offset, CLOSED, state.digest, offset + 1), Void(reason, state.epoch, stated)
