@@ -20,6 +20,7 @@ from perdure.schemas.records import NO_DIGEST, Envelope, Opening, RecordKind
 
 CLOSED = -1
 NOTHING = -1
+_ANY_OPENING = Opening(-2, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,11 @@ class RunState:
 
     @classmethod
     def after(cls, offset: int, epoch: int, digest: bytes) -> "RunState":
-        """The state of a reader that has just accepted a record there which is no claim; `digest` covers it (R14, R15)."""
-        return cls(offset, epoch, digest, offset + 1)
+        """The state of a reader that has just accepted the record at `offset`, which `digest` covers (R14, R15).
+
+        Right after a claim it takes what the first record states of the time before on trust: the digest vouches for it.
+        """
+        return cls(offset, epoch, digest, offset + 1, _ANY_OPENING if offset == epoch else None)
 
 
 class VoidReason(Enum):
@@ -140,7 +144,7 @@ def _judge(state: RunState, offset: int, envelope: Envelope) -> VoidReason | Non
         return VoidReason.HOLE
     if envelope.digest != (state.digest if state.chain is None else state.chain.digest):
         return VoidReason.DIGEST
-    if envelope.opening != state.opening:
+    if envelope.opening != state.opening and (state.opening is not _ANY_OPENING or envelope.opening is None):
         return VoidReason.OPENING
     return None if _is_next_part(state.chain, envelope) else VoidReason.PART
 
