@@ -1,0 +1,27 @@
+# Debian, not Alpine: confluent-kafka has no wheel for musl.
+FROM python:3.12-slim-bookworm AS build
+WORKDIR /source
+COPY requirements requirements
+RUN python -m venv /opt/perdure \
+    && /opt/perdure/bin/pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements/runtime.txt \
+    && pip install --no-cache-dir --require-hashes --only-binary=:all: -r requirements/build.txt
+COPY LICENSE README.md pyproject.toml ./
+COPY actors actors
+COPY partitions partitions
+COPY schemas schemas
+COPY src src
+RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
+    && /opt/perdure/bin/pip install --no-cache-dir --no-deps --no-index dist/perdure-*.whl
+
+FROM python:3.12-slim-bookworm
+RUN useradd --create-home --uid 10001 perdure && install -d -o perdure /data
+COPY --from=build /opt/perdure /opt/perdure
+COPY workloads /app/workloads
+ENV PATH=/opt/perdure/bin:$PATH PYTHONUNBUFFERED=1
+WORKDIR /app
+USER perdure
+VOLUME /data
+HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=6 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(os.environ['HEALTH_URL'], timeout=2)"]
+ENTRYPOINT []
+CMD ["perdure", "--help"]
