@@ -76,8 +76,10 @@ class InstanceState:
 
     @property
     def visible_status(self) -> Status:
-        """The status as a user sees it: a suspended instance is not RUNNING."""
-        return Status.SUSPENDED if self.suspended and not self.status.terminal else self.status
+        """The status as a user sees it: suspended is not RUNNING, and an execution that continues another is."""
+        if self.suspended and not self.status.terminal:
+            return Status.SUSPENDED
+        return Status.RUNNING if self.status == Status.PENDING and self.started.generation > 1 else self.status
 
 
 class Draft:
@@ -175,9 +177,8 @@ def _apply_execution_started(draft: Draft, event: ev.ExecutionStarted) -> None:
     # The turn that begins an execution does not decide it, and is its turn 1.
     fresh = begin(draft.instance_id, event)
     for name in _FIELDS:
-        if name not in ("updated_at_ms", "custom_status", "suspended"):
+        if name != "updated_at_ms":
             setattr(draft, name, getattr(fresh, name))
-    draft.status = Status.RUNNING
     draft.delivering = False
 
 

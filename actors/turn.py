@@ -112,7 +112,7 @@ def _decide(instance_id: str, draft: Draft, sends: list[Outgoing], setting: Sett
         decision = setting.code(instance_id, draft.started).decide(tuple(draft.undelivered), setting.now_ms)
         decisions = decision.events
         if decision.continued is not None:
-            decisions = (*decisions, *_next_execution(draft, decision.continued, setting.offset))
+            decisions = (*decisions, *_next_execution(draft, decisions, decision.continued, setting.offset))
     sends.extend(sends_of(draft, decisions))
     parent = draft.started.parent
     draft.take_delivery()
@@ -123,8 +123,11 @@ def _decide(instance_id: str, draft: Draft, sends: list[Outgoing], setting: Sett
     return decisions
 
 
-def _next_execution(state: Draft, continued: ContinueAsNew, offset: int) -> list[HistoryEvent]:
-    """What continue-as-new begins: the new start restates what the instance keeps, and the events not yet taken follow it."""
+def _next_execution(
+    state: Draft, decisions: Sequence[HistoryEvent], continued: ContinueAsNew, offset: int
+) -> list[HistoryEvent]:
+    """What continue-as-new begins: the new start restates what the instance keeps; its custom status and the events that
+    nobody took follow it."""
     old = state.started
     generation = old.generation + 1
     started = ev.ExecutionStarted(
@@ -138,7 +141,9 @@ def _next_execution(state: Draft, continued: ContinueAsNew, offset: int) -> list
         flags=old.flags,
         requests=state.requests,
     )
-    return [started, *(ev.EventRaised(name, value) for name, value in continued.events)]
+    status = next((event.value for event in reversed(decisions) if isinstance(event, ev.CustomStatusSet)), state.custom_status)
+    shown = [ev.CustomStatusSet(status)] if status != ev.NULL else []
+    return [started, *shown, *(ev.EventRaised(name, value) for name, value in continued.events)]
 
 
 def _too_long(count: int, limit: int) -> ev.ExecutionCompleted:

@@ -56,7 +56,7 @@ class Epoch(Generic[T]):
         self._opening: Opening | None = run.opening
         self._digest = run.digest
         self._record_bytes_max = record_bytes_max
-        self._reported = run.claim_offset
+        self.confirmed_offset = run.claim_offset
         self._in_flight: deque[tuple[int, Appended[T] | None]] = deque()
         self._unsent: deque[tuple[str, bytes]] = deque()
         self.number = run.claim_offset
@@ -101,24 +101,19 @@ class Epoch(Generic[T]):
             self._unsent.popleft()
 
     def take_confirmed(self) -> list[Appended[T]]:
-        """What is confirmed since the last call, in order. Raises EpochEnded after yielding nothing of what followed the
-        first wrong report; call `take_confirmed` no more then, but `salvage` for what was confirmed before it."""
+        """What is confirmed since the last call, in order. Raises EpochEnded at the first wrong report; what the same call
+        found confirmed before it is in the log, and recovery finds it there."""
         confirmed: list[Appended[T]] = []
         for report in self._writer.take_reports():
             expected, appended = self._in_flight[0]
             if report.offset != expected:
-                self._salvaged = confirmed
                 found = f"landed at {report.offset}" if report.offset is not None else f"unknown: {report.error}"
                 raise EpochEnded(f"epoch {self.number}: record expected at offset {expected}, {found}")
             self._in_flight.popleft()
-            self._reported = expected
+            self.confirmed_offset = expected
             if appended is not None:
                 confirmed.append(appended)
         return confirmed
-
-    def salvage(self) -> list[Appended[T]]:
-        """What the last `take_confirmed` had confirmed before it raised."""
-        return self._salvaged
 
     def close(self) -> None:
         """Purge what is on its way; nothing more is confirmed."""

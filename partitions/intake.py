@@ -6,6 +6,7 @@ recovery is passed over, but its origin still counts.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
@@ -50,6 +51,7 @@ class Intake:
         self._consumed = set(confirmed.consumed_above)
         self._seen = dict(confirmed.sources)
         self._order: deque[tuple[int, SourceMark | None]] = deque()
+        self._moved: dict[tuple[str, int], SourceMark] = {}
         self.mark = confirmed.inbox_mark
         self.dropped = 0
 
@@ -101,15 +103,19 @@ class Intake:
         reason = f"on partition {self._partition} after a forward, but {inbound.instance_id!r} belongs to {right}"
         return Taken(Kind.UNREADABLE, record.offset, record, inbound, reason)
 
-    def consume(self, offsets: tuple[int, ...]) -> tuple[int, tuple[SourceMark, ...]]:
-        """These offsets go into the next record: the inbox mark with it, and the source marks that moved with the mark."""
+    def consume(self, offsets: Iterable[int]) -> None:
+        """These offsets are taken, by the next record at the latest."""
         self._consumed.update(offsets)
-        sources: dict[tuple[str, int], SourceMark] = {}
         order = self._order
         while order and order[0][0] in self._consumed:
             offset, source = order.popleft()
             self._consumed.discard(offset)
             self.mark = offset + 1
             if source is not None:
-                sources[source.topic_id, source.partition] = source
-        return self.mark, tuple(sources.values())
+                self._moved[source.topic_id, source.partition] = source
+
+    def take_marks(self) -> tuple[int, tuple[SourceMark, ...]]:
+        """For the next record: the inbox mark, and the source marks that moved with it since the last record."""
+        moved = tuple(self._moved.values())
+        self._moved.clear()
+        return self.mark, moved

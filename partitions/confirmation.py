@@ -1,0 +1,253 @@
+"""Confirmation: what happens once records are durable, in this order: one write batch, then effects, then replies (R5).
+
+Rules of this file: nothing here runs for a record that is not confirmed; who has an answer can read what it says.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from perdure.actors.executor import InstanceHeld
+from perdure.actors.instance import InstanceState
+from perdure.actors.outgoing import Answer
+from perdure.schemas import events as ev
+from perdure.schemas.events import NEVER
+from perdure.schemas.messages import Inbound, ReplyCode, TaskLost, TaskResult
+from perdure.schemas.records import LEVEL, Checkpoint, RecordKind, Send, TurnBody
+
+from .activities import ActivityTask
+from .epoch import Appended, Epoch
+from .header import InstanceHeader, header_of
+from .holdings import Holdings
+from .index import index_changes
+from .instances import Slot
+from .ledger import Confirmed
+
+
+@dataclass(slots=True)
+class Decided:
+    """One record on its way, and what its confirmation means."""
+
+    kind: RecordKind
+    instance_id: str = ""
+    body: TurnBody | None = None
+    before: InstanceState | None = None
+    after: InstanceState | None = None
+    slot: Slot | None = None
+    answers: Sequence[Answer] = ()
+    watchers: Sequence[Inbound] = ()
+    sends: Sequence[tuple[str, Send]] = ()
+    checkpoint: Checkpoint | None = None
+    encoded: bytes = b""
+    appended_at: float = field(default=0.0)
+
+
+class Confirmation:
+    """The confirmed side of a tenure."""
+
+    def __init__(self, holdings: Holdings, epoch: "Epoch[Decided]") -> None:
+        self._home = holdings
+        self._epoch = epoch
+        self._unknown: set[tuple[str, str, int]] = set()
+        self._turns_since = 0
+        self._bytes_since = 0
+        self._checkpoint_at = holdings.parts.clock.monotonic()
+        self._checkpoint_out = False
+
+    def take(self, confirmed: Sequence[Appended[Decided]]) -> bool:
+        """Make these records visible, in order."""
+        if not confirmed:
+            return False
+        records = [appended.effect for appended in confirmed]
+        # 1. The store, readers' index and the place in the log: one batch.
+        ended = self._write(confirmed)
+        # 2. Effects: sends, dispatch, cancellation.
+        for record in records:
+            for key, send in record.sends:
+                if send.target != self._home.partition:
+                    self._home.outbox.offer(send.target, send.sequence, key, send.message)
+            if record.body is not None and record.instance_id:
+                self._act(record)
+        # 3. Replies.
+        self._reply(records, ended, confirmed[-1].place.offset)
+        for record in records:
+            if record.checkpoint is not None:
+                self._finish_checkpoint(record.checkpoint)
+        return True
+
+    def _write(self, confirmed: Sequence[Appended[Decided]]) -> list[InstanceHeader]:
+        fold, touched = self._home.fold, dict[str, Decided]()
+        now = self._home.parts.clock.monotonic()
+        for appended in confirmed:
+            record = appended.effect
+            self._home.counts.confirmed += 1
+            self._home.counts.append_seconds += now - record.appended_at
+            if record.checkpoint is not None:
+                fold.take_checkpoint({target.target: target.acked for target in record.checkpoint.targets})
+            if record.body is None:
+                continue
+            self._turns_since += 1
+            self._bytes_since += len(record.encoded)
+            if record.slot is not None:
+                record.slot.unconfirmed.popleft()
+                touched[record.instance_id] = record
+            fold.take(Confirmed(record.instance_id, appended.first_offset, LEVEL, record.body, record.encoded, record.before, record.after))
+        ended = [header for record in touched.values() if (header := self._show(record)) is not None]
+        place = confirmed[-1].place
+        self._home.timers.confirm(fold.write(self._epoch.number, place.offset, place.previous, place.digest))
+        return ended
+
+    def _show(self, record: Decided) -> InstanceHeader | None:
+        """State the header after the batch; return it if the instance ended."""
+        slot = record.slot
+        assert slot is not None
+        held = (slot.held.kind, slot.held.reason) if slot.held is not None else ("", "")
+        new = header_of(record.after, *held) if record.after is not None else None
+        self._home.fold.show(record.instance_id, slot.header, new)
+        slot.header = new
+        if new is None:
+            self._home.instances.drop(slot)
+            return None
+        if not new.status.terminal:
+            return None
+        self._home.counts.instances_ended += 1
+        self._home.instances.drop(slot)
+        return new
+
+    def _act(self, record: Decided) -> None:
+        """Dispatch what was scheduled, cancel what is over."""
+        assert record.body is not None
+        pool, after, before = self._home.parts.pool, record.after, record.before
+        tasks: list[ActivityTask] = []
+        for event in record.body.events:
+            if isinstance(event, ev.TaskScheduled | ev.TaskRescheduled):
+                task = self._task(record.instance_id, after, event)
+                if task is not None:
+                    tasks.append(task)
+            elif isinstance(event, ev.TaskCanceled | ev.TaskFailed) and before is not None:
+                pool.cancel(self._home.partition, record.instance_id, before.execution_id, event.task_id)
+                self._home.counts.activities_failed += isinstance(event, ev.TaskFailed)
+            elif isinstance(event, ev.ExecutionStarted):
+                self._home.counts.instances_started += event.generation == 1
+        over = after is None or after.status.terminal or (before is not None and before.execution_id != after.execution_id)
+        if over and before is not None and (before.tasks or tasks):
+            pool.cancel(self._home.partition, record.instance_id, before.execution_id, None)
+        elif tasks:
+            self._home.counts.activities_dispatched += len(tasks)
+            pool.dispatch(tasks)
+
+    def _task(self, instance_id: str, state: InstanceState | None, event: ev.TaskScheduled | ev.TaskRescheduled) -> ActivityTask | None:
+        """The dispatch that an event asks for, unless the same turn took it back."""
+        pending = state.tasks.get(event.task_id) if state is not None else None
+        attempt = event.attempt if isinstance(event, ev.TaskRescheduled) else 1
+        if state is None or pending is None or pending.attempt != attempt or pending.retry_at_ms != NEVER:
+            return None
+        self._home.counts.activities_retried += attempt > 1
+        scheduled = pending.scheduled
+        return ActivityTask(
+            partition=self._home.partition,
+            instance_id=instance_id,
+            execution_id=state.execution_id,
+            task_id=event.task_id,
+            attempt=attempt,
+            name=scheduled.name,
+            input=scheduled.input,
+            start_to_close_ms=scheduled.start_to_close_ms,
+            deadline_ms=pending.deadline_ms,
+            tags=scheduled.tags,
+        )
+
+    def _reply(self, records: Iterable[Decided], ended: Sequence[InstanceHeader], as_of: int) -> None:
+        for record in records:
+            for answer in record.answers:
+                self._answer(record, answer, as_of)
+            for watcher in record.watchers:
+                self._home.queries.watch(watcher, as_of)
+        self._home.queries.tell_ended(ended, as_of)
+
+    def _answer(self, record: Decided, answer: Answer, as_of: int) -> None:
+        execution = record.after.execution_id if record.after is not None else None
+        fields = {"instance_id": record.instance_id, "execution_id": execution, "message": answer.message, "created": answer.created}
+        held = record.slot.held if record.slot is not None else None
+        code = answer.code
+        if held is not None and answer.created:
+            code, fields["held"] = ReplyCode.HELD, {"kind": held.kind, "reason": held.reason}
+        self._home.replies.send(answer.reply_to, answer.request_id, code, orjson.dumps(fields), as_of)
+
+    # Results of activities, and what a held instance needs.
+
+    def take_results(self) -> list[Inbound]:
+        """Results of activities since the last call, as messages. An activity that this worker does not know holds its
+        instance; the task stays pending for an owner that knows it (R12)."""
+        messages: list[Inbound] = []
+        for result in self._home.parts.pool.take_results(self._home.partition):
+            task = result.task
+            if result.unknown:
+                self._unknown.add((task.instance_id, task.execution_id, task.task_id))
+                reason = f"activity {task.name!r} is not registered with this worker's app"
+                self.hold(self._home.instances.get(task.instance_id), InstanceHeld(reason, kind="unknown-activity"))
+                continue
+            body = TaskResult(task.execution_id, task.task_id, task.attempt, result.result, result.failure)
+            messages.append(Inbound(task.instance_id, body))
+        return messages
+
+    def hold(self, slot: Slot, held: InstanceHeld) -> None:
+        """Mark an instance held. Derived, so only the store shows it; the log does not (R12)."""
+        self._home.instances.hold(slot, held)
+        self._show_held(slot)
+
+    def release_held(self, slot: Slot) -> None:
+        self._home.instances.hold(slot, None)
+        self._show_held(slot)
+
+    def _show_held(self, slot: Slot) -> None:
+        """Update the header outside a batch, unless a turn on its way will."""
+        if slot.state is None or slot.header is None or slot.unconfirmed:
+            return
+        held = (slot.held.kind, slot.held.reason) if slot.held is not None else ("", "")
+        new = header_of(slot.state, *held)
+        self._home.store.write(index_changes(slot.header, new))
+        slot.header = new
+
+    def stranded_tasks(self, slot: Slot) -> list[Inbound]:
+        """Activities of a held instance that nobody runs because nobody knew them; tried again when it is resumed."""
+        state = slot.state
+        if state is None:
+            return []
+        stranded = [key for key in self._unknown if key[:2] == (slot.instance_id, state.execution_id)]
+        self._unknown.difference_update(stranded)
+        pending = ((task_id, state.tasks.get(task_id)) for _, _, task_id in stranded)
+        return [
+            Inbound(slot.instance_id, TaskLost(state.execution_id, task_id, task.attempt, released=True))
+            for task_id, task in pending
+            if task is not None
+        ]
+
+    # Checkpoints.
+
+    @property
+    def checkpoint_due(self) -> bool:
+        settings = self._home.settings
+        if self._checkpoint_out or not self._turns_since:
+            return False
+        late = self._home.parts.clock.monotonic() - self._checkpoint_at >= settings.checkpoint_seconds_max
+        return late or self._turns_since >= settings.checkpoint_turns_max or self._bytes_since >= settings.checkpoint_bytes_max
+
+    @property
+    def checkpoint_age_seconds(self) -> float:
+        """Seconds since the last checkpoint, 0 while nothing happened after it."""
+        return self._home.parts.clock.monotonic() - self._checkpoint_at if self._turns_since else 0.0
+
+    def expect_checkpoint(self) -> None:
+        self._checkpoint_out = True
+        self._turns_since = self._bytes_since = 0
+
+    def _finish_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """The record is confirmed: make the store durable, and let go of the inbox that it has consumed (R8, R14)."""
+        self._home.store.flush()
+        self._home.parts.log.trim_inbox(self._home.partition, checkpoint.inbox_mark)
+        self._checkpoint_out = False
+        self._checkpoint_at = self._home.parts.clock.monotonic()
+        self._home.counts.checkpoints += 1
+

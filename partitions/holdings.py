@@ -1,0 +1,163 @@
+"""Holdings: everything of a partition that its owner works with while it owns it, made from what recovery restored."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol
+
+from perdure.actors.executor import Executor
+from perdure.actors.limits import Limits
+from perdure.schemas.codec import decode_inbound
+from perdure.schemas.events import ExecutionStarted
+from perdure.schemas.messages import Inbound, TaskLost
+from perdure.schemas.records import DEAD_LETTER
+
+from .activities import ActivityPool
+from .instances import Instances
+from .intake import Intake
+from .keys import ACTIVITY, DUE_TURN, LOCAL, OUTBOX, end_of, parse_activity_key, parse_outbox_key
+from .ledger import decode_due_activity
+from .outbox import Outbox, decode_dead_letter
+from .ports import Clock, Log, Store, Stores
+from .queries import Queries, Replies
+from .recovery import Fold, Recovered
+from .timers import TimerQueue
+
+
+class Code(Protocol):
+    """Where live code comes from: `actors.app.App`."""
+
+    def executor(self, instance_id: str, started: ExecutionStarted) -> Executor: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerSettings:
+    """Limits and intervals of an owner; the defaults are DESIGN.md's."""
+
+    owner: str
+    address: str = ""
+    inbox_topic: str = "inbox"
+    limits: Limits = field(default_factory=Limits)
+    appends_in_flight_max: int = 5_000
+    round_messages_max: int = 500
+    inbox_depth_max: int = 5_000
+    slots_max: int = 10_000
+    checkpoint_turns_max: int = 10_000
+    checkpoint_bytes_max: int = 20_000_000
+    checkpoint_seconds_max: float = 60.0
+    append_seconds_max: float = 30.0
+    session_seconds: float = 6.0
+    pause_seconds_max: float = 0.5
+    clock_skew_ms_max: int = 60_000
+    replay_always: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerParts:
+    """What an owner is given. `watch_turn` surrounds every turn of author's code, so that one without end is interrupted."""
+
+    log: Log
+    stores: Stores
+    pool: ActivityPool
+    code: Code
+    clock: Clock
+    random: Random
+    watch_turn: Callable[[], AbstractContextManager[object]]
+
+
+@dataclass(slots=True)
+class Counts:
+    """Plain counters of one partition; the metrics collector reads them. Times are sums, in the unit of the name."""
+
+    turns: int = 0
+    records: int = 0
+    confirmed: int = 0
+    append_seconds: float = 0.0
+    turn_seconds: float = 0.0
+    timers_fired: int = 0
+    timer_lateness_ms: int = 0
+    duplicates: int = 0
+    out_of_order: int = 0
+    results_dropped: int = 0
+    forwarded: int = 0
+    dead_letters: int = 0
+    epochs_lost: int = 0
+    activities_dispatched: int = 0
+    activities_failed: int = 0
+    activities_retried: int = 0
+    instances_started: int = 0
+    instances_ended: int = 0
+    checkpoints: int = 0
+    recovered_records: int = 0
+
+
+class PartitionTime:
+    """R11: the greater of the wall clock and the last record's time plus the monotonic time since."""
+
+    def __init__(self, clock: Clock, last_ms: int) -> None:
+        self._clock = clock
+        self._base_ms = last_ms
+        self._since = clock.monotonic()
+        self._latest_ms = last_ms
+
+    def now_ms(self) -> int:
+        elapsed = int((self._clock.monotonic() - self._since) * 1000)
+        self._latest_ms = max(self._clock.wall_ms(), self._base_ms + elapsed, self._latest_ms)
+        return self._latest_ms
+
+
+class Holdings:
+    """One partition in its owner's hands. Dropped whole when the epoch ends."""
+
+    def __init__(self, partition: int, recovered: Recovered, parts: OwnerParts, settings: OwnerSettings, counts: Counts) -> None:
+        self.partition, self.parts, self.settings, self.counts = partition, parts, settings, counts
+        self.store: Store = recovered.store
+        self.identity = parts.log.identity
+        self.fold = Fold(recovered.store, self.identity, partition, recovered.anchor, recovered.state)
+        self.time = PartitionTime(parts.clock, recovered.state.time_ms)
+        self.instances = Instances(recovered.store, settings.slots_max)
+        self.timers = TimerQueue(recovered.store, self.time.now_ms())
+        self.replies = Replies(parts.log.publisher, partition)
+        self.queries = Queries(recovered.store, partition, self.replies)
+        self.outbox = Outbox(parts.log.publisher)
+        self.intake = Intake(settings.inbox_topic, partition, self.identity.partition_count, recovered.state)
+        self._restore_outbox()
+
+    def _restore_outbox(self) -> None:
+        for key, message in self.store.scan(OUTBOX, end_of(OUTBOX)):
+            target, sequence = parse_outbox_key(key)
+            name = "" if target == DEAD_LETTER else decode_inbound(message).instance_id
+            if target == DEAD_LETTER:
+                name = dict(decode_dead_letter(message)[0]).get("perdure-instance", b"").decode()
+            self.outbox.offer(target, sequence, name, message)
+
+    def read_locals(self) -> list[tuple[int, Inbound]]:
+        """Sends to ourselves that no turn has taken."""
+        return [(int.from_bytes(key[1:], "big"), decode_inbound(message)) for key, message in self.store.scan(LOCAL, end_of(LOCAL))]
+
+    def read_due_turns(self) -> list[str]:
+        """Instances with facts that their code may see now."""
+        return [key[1:].decode() for key, _ in self.store.scan(DUE_TURN, end_of(DUE_TURN))]
+
+    def read_lost(self) -> tuple[list[Inbound], list[Inbound]]:
+        """Activities that an owner before us dispatched and that are not running here: those to dispatch again at once, and
+        those that did not come back twice, which go one at a time so that a killer of processes is alone when it strikes."""
+        running = self.parts.pool.running(self.partition)
+        released = self.fold.state.released
+        at_once: list[Inbound] = []
+        alone: list[Inbound] = []
+        for key, value in self.store.scan(ACTIVITY, end_of(ACTIVITY)):
+            instance_id, execution_id, task_id = parse_activity_key(key)
+            attempt, lost = decode_due_activity(value)
+            if (instance_id, execution_id, task_id, attempt) in running:
+                continue
+            message = Inbound(instance_id, TaskLost(execution_id, task_id, attempt, released))
+            (alone if lost >= 1 and not released else at_once).append(message)
+        return at_once, alone
+
+    def close(self) -> None:
+        self.outbox.close()
+        self.instances.close()
+        self.store.close()
+

@@ -1,0 +1,136 @@
+"""Instances of one partition on the tip: hot ones in memory, cold ones folded from the store (R5).
+
+Rules of this file: a slot with unconfirmed turns is never evicted, since the store does not have them yet; evicting a slot
+closes its code, which records nothing.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+
+from perdure.actors.executor import Executor, InstanceHeld, RecordedTurn
+from perdure.actors.instance import InstanceState, apply_turn
+from perdure.schemas import events as ev
+from perdure.schemas.codec import decode_turn
+from perdure.schemas.events import HistoryEvent
+from perdure.schemas.records import TurnBody
+
+from .header import InstanceHeader, read_header
+from .keys import end_of, history_prefix
+from .ledger import decode_stored_turn
+from .ports import Store
+
+
+class Slot:
+    """One instance on the tip. `state` is None where there is none; `header` is what the store has of it."""
+
+    __slots__ = ("executor", "header", "held", "instance_id", "state", "unconfirmed")
+
+    def __init__(self, instance_id: str, state: InstanceState | None, header: InstanceHeader | None) -> None:
+        self.instance_id = instance_id
+        self.state = state
+        self.header = header
+        self.executor: Executor | None = None
+        self.held: InstanceHeld | None = None
+        self.unconfirmed: deque[TurnBody] = deque()
+
+    def close(self) -> None:
+        """Let the live code go."""
+        if self.executor is not None:
+            self.executor.close()
+            self.executor = None
+
+
+class Instances:
+    """The slots of one partition, at most `slots_max` of them beyond those that are pinned."""
+
+    def __init__(self, store: Store, slots_max: int) -> None:
+        self._store = store
+        self._slots_max = slots_max
+        self._slots: OrderedDict[str, Slot] = OrderedDict()
+        self.held_count = 0
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def get(self, instance_id: str) -> Slot:
+        """The slot of an instance, from memory or folded from the store."""
+        slot = self._slots.get(instance_id)
+        if slot is None:
+            header = read_header(self._store, instance_id)
+            slot = Slot(instance_id, None if header is None else read_state(self._store, instance_id), header)
+            self._slots[instance_id] = slot
+            if len(self._slots) > self._slots_max:
+                self._evict()
+        else:
+            self._slots.move_to_end(instance_id)
+        return slot
+
+    def _evict(self) -> None:
+        """Drop the coldest slots; the newest is the one asked for, and stays."""
+        for instance_id in list(self._slots)[: len(self._slots) - self._slots_max]:
+            slot = self._slots[instance_id]
+            if not slot.unconfirmed and slot.held is None:
+                slot.close()
+                del self._slots[instance_id]
+
+    def drop(self, slot: Slot) -> None:
+        """Forget a slot that will not be needed soon; a pinned one stays."""
+        if not slot.unconfirmed and slot.held is None and self._slots.get(slot.instance_id) is slot:
+            slot.close()
+            del self._slots[slot.instance_id]
+
+    def hold(self, slot: Slot, held: InstanceHeld | None) -> None:
+        """Mark an instance held, or no longer."""
+        self.held_count += (held is not None) - (slot.held is not None)
+        slot.held = held
+        if held is not None:
+            slot.close()
+
+    def history(self, slot: Slot) -> list[RecordedTurn]:
+        """All turns of the slot's execution, on the tip: those in the store, then those not confirmed yet."""
+        turns = [recorded for _, recorded in read_turns(self._store, slot.instance_id)]
+        for body in slot.unconfirmed:
+            if begins_execution(body):
+                turns.clear()
+            turns.append(recorded_turn(body))
+        return turns
+
+    def close(self) -> None:
+        for slot in self._slots.values():
+            slot.close()
+        self._slots.clear()
+
+
+def begins_execution(body: TurnBody) -> bool:
+    return any(isinstance(event, ev.ExecutionStarted) for event in body.events)
+
+
+def recorded_turn(body: TurnBody) -> RecordedTurn:
+    """A record's part in the newest execution: where one execution ends and another begins in it, only what begins."""
+    decided, events = execution_part(body.decided, body.events)
+    return RecordedTurn(body.time_ms, decided, events)
+
+
+def execution_part(decided: bool, events: tuple[HistoryEvent, ...]) -> tuple[bool, tuple[HistoryEvent, ...]]:
+    """The events from the last start on; the turn that begins an execution after another does not decide it."""
+    for index in range(len(events) - 1, 0, -1):
+        if isinstance(events[index], ev.ExecutionStarted):
+            return False, events[index:]
+    return decided, events
+
+
+def read_turns(store: Store, instance_id: str) -> Iterator[tuple[int, RecordedTurn]]:
+    """The turns of the instance's newest execution in the store, with their offsets."""
+    prefix = history_prefix(instance_id)
+    for _, value in store.scan(prefix, end_of(prefix)):
+        offset, level, encoded = decode_stored_turn(value)
+        yield offset, recorded_turn(decode_turn(encoded, level))
+
+
+def read_state(store: Store, instance_id: str) -> InstanceState:
+    """The fold of the instance's newest execution (I4)."""
+    state: InstanceState | None = None
+    for _, turn in read_turns(store, instance_id):
+        state = apply_turn(state, turn.events, instance_id=instance_id, time_ms=turn.time_ms, decided=turn.decided)
+    assert state is not None, f"{instance_id!r} has a header and no history"
+    return state

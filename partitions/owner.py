@@ -1,0 +1,262 @@
+"""PartitionOwner: from assignment to hand-over. Claim, recover, own; and again when the epoch ends (R2, R4, R6).
+
+Rules of this file: the group decides who tries, the log decides who is; the claim comes first and the reading after it; no call
+blocks for longer than one batch of recovery. PHASE -> step is a table.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from enum import Enum, auto
+
+from perdure.schemas.codec import WireError, decode_claim, decode_envelope, encode_claim, encode_envelope
+from perdure.schemas.records import LEVEL, NO_DIGEST, Claim, Envelope, RecordKind
+
+from .confirmation import Decided
+from .epoch import Epoch, EpochEnded, Run
+from .holdings import Counts, Holdings, OwnerParts, OwnerSettings
+from .ports import HistoryWriter, LogRecord
+from .recovery import Recovered, restore
+from .tenure import Tenure
+
+
+class Phase(Enum):
+    """Where an owner is between assignment and hand-over."""
+
+    WAITING = auto()
+    CLAIMING = auto()
+    RECOVERING = auto()
+    OWNING = auto()
+    STANDBY = auto()
+    RELEASING = auto()
+    CLOSED = auto()
+
+
+class PartitionOwner:
+    """One partition that this process tries to own. Call `step` until it returns False, then wait and call again."""
+
+    def __init__(self, partition: int, parts: OwnerParts, settings: OwnerSettings) -> None:
+        self.partition = partition
+        self.phase = Phase.WAITING
+        self.counts = Counts()
+        self.epoch_ended_by = ""
+        self._parts = parts
+        self._settings = settings
+        self._resume_at = 0.0
+        self._claimed_at = 0.0
+        self._writer: HistoryWriter | None = None
+        self._claim_offset = -1
+        self._recovery: Generator[Recovered | None, None, None] | None = None
+        self._tenure: Tenure | None = None
+        self._holdings: Holdings | None = None
+        self._paused = False
+        self._log_end_seen = (-1, 0.0)
+        self._draining = False
+
+    def step(self) -> bool:
+        """Do what can be done now; true if anything was. Raises PartitionRefused, LogUnavailable, StoreUnavailable, and any
+        bug of ours: the partition is then to be closed, loudly."""
+        return _STEP[self.phase](self)
+
+    def receive(self, records: Sequence[LogRecord]) -> None:
+        """Take records of this partition's inbox, in order."""
+        if self._tenure is None:
+            return  # they were read for a tenure that is over; the next one reads from its own mark
+        self._tenure.receive(records)
+        if not self._paused and self._tenure.inbox_depth > self._settings.inbox_depth_max:
+            self._paused = True
+            self._parts.log.inbox.pause(self.partition)
+
+    @property
+    def holdings(self) -> Holdings | None:
+        """What is owned now, for reads and metrics."""
+        return self._holdings
+
+    @property
+    def tenure(self) -> Tenure | None:
+        return self._tenure
+
+    def next_due_ms(self) -> int | None:
+        """Milliseconds until something is due without any message; None if nothing is known to be."""
+        if self.phase in (Phase.WAITING, Phase.STANDBY):
+            return max(0, int((self._resume_at - self._parts.clock.monotonic()) * 1000))
+        if self._holdings is None:
+            return None
+        due = self._holdings.timers.next_due_ms()
+        return None if due is None else max(0, due - self._holdings.time.now_ms())
+
+    # Phases.
+
+    def _step_waiting(self) -> bool:
+        """A jittered pause, so that two contenders do not take it from each other for ever (R4)."""
+        if self._parts.clock.monotonic() < self._resume_at:
+            return False
+        log = self._parts.log
+        self._writer = log.open_history(self.partition)
+        claim = Claim(
+            self._settings.owner, self._parts.clock.wall_ms(), self._settings.address, log.identity.partition_count, level=LEVEL
+        )
+        value = encode_envelope(Envelope(RecordKind.CLAIM, LEVEL, -1, -1, NO_DIGEST, "", encode_claim(claim)))
+        self._writer.append(self._settings.owner, value)
+        self._claimed_at = self._parts.clock.monotonic()
+        self.phase = Phase.CLAIMING
+        return True
+
+    def _step_claiming(self) -> bool:
+        """Where the claim landed is the epoch (R2)."""
+        assert self._writer is not None
+        reports = self._writer.take_reports()
+        if not reports:
+            if self._parts.clock.monotonic() - self._claimed_at > self._settings.append_seconds_max:
+                self._try_again("the claim was not confirmed in time")
+            return False
+        if reports[0].offset is None:
+            self._try_again(f"the claim failed: {reports[0].error}")
+            return True
+        self._claim_offset = reports[0].offset
+        self._recovery = restore(self._parts.log, self._parts.stores, self.partition, self._claim_offset, self._settings.clock_skew_ms_max)
+        self.phase = Phase.RECOVERING
+        return True
+
+    def _step_recovering(self) -> bool:
+        """Fold the history up to the claim (R6), a batch at a time."""
+        assert self._recovery is not None and self._writer is not None
+        recovered = next(self._recovery)
+        if recovered is None:
+            return True
+        self._recovery = None
+        self.counts.recovered_records += recovered.records_read
+        run = Run(self._claim_offset, recovered.digest, recovered.opening)
+        epoch: Epoch[Decided] = Epoch(self._writer, run, self._parts.log.record_bytes_max)
+        self._holdings = Holdings(self.partition, recovered, self._parts, self._settings, self.counts)
+        self._tenure = Tenure(self._holdings, epoch)
+        self._paused = False
+        self._parts.log.inbox.open(self.partition, recovered.state.inbox_mark)
+        self.phase = Phase.OWNING
+        if self._draining:
+            self.drain()
+        return True
+
+    def _step_owning(self) -> bool:
+        assert self._tenure is not None
+        try:
+            worked = self._tenure.round()
+        except EpochEnded as end:
+            self._lose(str(end))
+            return True
+        if self._paused and self._tenure.inbox_depth < self._settings.inbox_depth_max // 2:
+            self._paused = False
+            self._parts.log.inbox.resume(self.partition)
+        return worked
+
+    def _lose(self, reason: str) -> None:
+        """The epoch is over: drop the tip; claim again, or stand by if another owner took it (R4)."""
+        self.counts.epochs_lost += 1
+        self.epoch_ended_by = reason
+        self._drop()
+        other = self._other_claim()
+        if other is None:
+            self._try_again(reason)
+        else:
+            self.epoch_ended_by = f"{reason}; claimed by {other}"
+            self._stand_by()
+
+    def _other_claim(self) -> str | None:
+        """Who else claimed the partition after us, if anybody did."""
+        log = self._parts.log
+        found = None
+        for record in log.read_history(self.partition, self._claim_offset + 1, log.span_history(self.partition).end):
+            try:
+                envelope = decode_envelope(record.value or b"")
+            except WireError:
+                continue
+            if envelope.kind == RecordKind.CLAIM:
+                found = decode_claim(envelope.body, envelope.format).owner
+        return None if found == self._settings.owner else found
+
+    def _try_again(self, reason: str) -> None:
+        self.epoch_ended_by = reason
+        self._drop()
+        pause = self._parts.random.uniform(0.1, 1.0) * self._settings.pause_seconds_max
+        self._resume_at = self._parts.clock.monotonic() + pause
+        self.phase = Phase.CLOSED if self._draining else Phase.WAITING
+
+    def _stand_by(self) -> None:
+        now = self._parts.clock.monotonic()
+        self._log_end_seen = (-1, now)
+        self._resume_at = now
+        self.phase = Phase.CLOSED if self._draining else Phase.STANDBY
+
+    def _step_standby(self) -> bool:
+        """Still assigned: claim again once the other owner was silent for a whole session (R4)."""
+        now = self._parts.clock.monotonic()
+        if now < self._resume_at:
+            return False
+        end = self._parts.log.span_history(self.partition).end
+        if end != self._log_end_seen[0]:
+            self._log_end_seen = (end, now)
+        elif now - self._log_end_seen[1] >= self._settings.session_seconds:
+            self.phase = Phase.WAITING
+            return True
+        self._resume_at = now + self._settings.session_seconds / 4
+        return False
+
+    # Hand-over.
+
+    def drain(self) -> None:
+        """Take no new turns; results of running activities still become facts."""
+        self._draining = True
+        if self._tenure is not None:
+            self._tenure.draining = True
+        elif self.phase in (Phase.WAITING, Phase.STANDBY):
+            self.phase = Phase.CLOSED
+
+    def release(self) -> None:
+        """Hand over in order: from here `step` until the phase is CLOSED."""
+        self.drain()
+        if self._tenure is not None and self.phase == Phase.OWNING:
+            self._tenure.append_checkpoint()
+            self._tenure.append_release()
+            self.phase = Phase.RELEASING
+        elif self.phase != Phase.CLOSED:
+            self.close()
+
+    def _step_releasing(self) -> bool:
+        assert self._tenure is not None
+        try:
+            self._tenure.finish()
+        except EpochEnded as end:
+            self.epoch_ended_by = str(end)
+            self.close()
+            return True
+        if self._tenure.quiet:
+            self.close()
+            return True
+        return False
+
+    def close(self) -> None:
+        """Let go at once: what is not confirmed is dropped. Safe in every phase."""
+        self._drop()
+        self.phase = Phase.CLOSED
+
+    def _drop(self) -> None:
+        if self._tenure is not None:
+            self._parts.log.inbox.close(self.partition)
+            self._tenure.close()
+        elif self._writer is not None:
+            self._writer.close()
+        if self._recovery is not None:
+            self._recovery.close()
+        self._tenure, self._holdings, self._writer, self._recovery = None, None, None, None
+
+    def _step_closed(self) -> bool:
+        return False
+
+
+_STEP: dict[Phase, Callable[[PartitionOwner], bool]] = {
+    Phase.WAITING: PartitionOwner._step_waiting,
+    Phase.CLAIMING: PartitionOwner._step_claiming,
+    Phase.RECOVERING: PartitionOwner._step_recovering,
+    Phase.OWNING: PartitionOwner._step_owning,
+    Phase.STANDBY: PartitionOwner._step_standby,
+    Phase.RELEASING: PartitionOwner._step_releasing,
+    Phase.CLOSED: PartitionOwner._step_closed,
+}

@@ -1,0 +1,129 @@
+"""Queries: reads of confirmed state (R16), and the clients who wait for an instance to end.
+
+Answers are bodies of `Reply`; their shapes are JSON and the same over Kafka and HTTP.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from perdure.schemas.codec import decode_turn, encode_reply
+from perdure.schemas.messages import Inbound, Query, QueryKind, Reply, ReplyCode, ReplyTo
+from perdure.schemas.views import turn_to_json
+
+from .header import InstanceHeader, header_view, read_header
+from .index import decode_list_query, list_instances
+from .keys import end_of, history_prefix
+from .ledger import decode_stored_turn
+from .ports import BufferFull, Publisher, Store
+
+WAITERS_MAX = 100_000
+HISTORY_REPLY_BYTES_MAX = 900_000
+
+
+class Replies:
+    """What goes back to clients. Best effort: a client that hears nothing asks again."""
+
+    def __init__(self, publisher: Publisher, partition: int) -> None:
+        self._publisher = publisher
+        self._partition = partition
+        self.lost = 0
+
+    def send(self, to: ReplyTo, request_id: str, code: ReplyCode, body: bytes, offset: int) -> None:
+        reply = Reply(to.client_id, request_id, code, body, self._partition, offset)
+        try:
+            self._publisher.publish_reply(to.partition, to.client_id, encode_reply(reply))
+        except BufferFull:
+            self.lost += 1
+
+
+class Queries:
+    """Answers reads from the store of one partition."""
+
+    def __init__(self, store: Store, partition: int, replies: Replies) -> None:
+        self._store = store
+        self._partition = partition
+        self._replies = replies
+        self._waiters: dict[str, dict[tuple[ReplyTo, str], None]] = {}
+        self._waiting = 0
+        self.barriers: list[Inbound] = []
+
+    def ask(self, message: Inbound, as_of: int) -> None:
+        """Answer one query now, or keep it until its instance ends (WAIT) or the next append is confirmed (BARRIER)."""
+        query, to = message.body, message.reply_to
+        assert isinstance(query, Query)
+        if to is None:
+            return
+        if query.query == QueryKind.WAIT:
+            self.watch(message, as_of)
+        elif query.query == QueryKind.BARRIER:
+            self.barriers.append(message)
+        else:
+            code, body = self.read(message.instance_id, query, as_of)
+            self._replies.send(to, message.request_id, code, body, as_of)
+
+    def read(self, instance_id: str, query: Query, as_of: int) -> tuple[ReplyCode, bytes]:
+        """The answer to a GET, LIST or HISTORY."""
+        if query.query == QueryKind.LIST:
+            return self._list(query.arguments, as_of)
+        header = read_header(self._store, instance_id)
+        if header is None:
+            return ReplyCode.NOT_FOUND, orjson.dumps({"message": f"no instance {instance_id!r}"})
+        if query.query == QueryKind.GET:
+            return ReplyCode.OK, self._view(header, as_of)
+        return self._history(header, query.arguments, as_of)
+
+    def _view(self, header: InstanceHeader, as_of: int) -> bytes:
+        return orjson.dumps(header_view(header, self._partition, as_of))
+
+    def _list(self, arguments: bytes, as_of: int) -> tuple[ReplyCode, bytes]:
+        try:
+            headers, cursor = list_instances(self._store, decode_list_query(arguments))
+        except ValueError as error:
+            return ReplyCode.REFUSED, orjson.dumps({"message": str(error)})
+        views = [header_view(header, self._partition, as_of) for header in headers]
+        return ReplyCode.OK, orjson.dumps({"instances": views, "next": cursor})
+
+    def _history(self, header: InstanceHeader, arguments: bytes, as_of: int) -> tuple[ReplyCode, bytes]:
+        """Turns from number `from` on, as many as fit one reply; `next` is the number to go on from."""
+        begin = int(orjson.loads(arguments).get("from", 1))
+        turns: list[Any] = []
+        size, following = 0, None
+        prefix = history_prefix(header.instance_id)
+        for key, value in self._store.scan(prefix + begin.to_bytes(8, "big"), end_of(prefix)):
+            size += 3 * len(value)
+            if turns and size > HISTORY_REPLY_BYTES_MAX:
+                following = int.from_bytes(key[-8:], "big")
+                break
+            offset, level, encoded = decode_stored_turn(value)
+            body = decode_turn(encoded, level)
+            turns.append(turn_to_json(offset, body.time_ms, body.decided, body.events))
+        view = header_view(header, self._partition, as_of)
+        return ReplyCode.OK, orjson.dumps({"instance": view, "turns": turns, "next": following})
+
+    def watch(self, message: Inbound, as_of: int) -> None:
+        """Tell the requester when the instance ends; at once if it has."""
+        assert message.reply_to is not None
+        header = read_header(self._store, message.instance_id)
+        if header is None:
+            text = orjson.dumps({"message": f"no instance {message.instance_id!r}"})
+            self._replies.send(message.reply_to, message.request_id, ReplyCode.NOT_FOUND, text, as_of)
+        elif header.status.terminal:
+            self._replies.send(message.reply_to, message.request_id, ReplyCode.ENDED, self._view(header, as_of), as_of)
+        elif self._waiting < WAITERS_MAX:
+            waiting = self._waiters.setdefault(message.instance_id, {})
+            self._waiting -= len(waiting)
+            waiting[message.reply_to, message.request_id] = None
+            self._waiting += len(waiting)
+
+    def tell_ended(self, headers: Iterable[InstanceHeader], as_of: int) -> None:
+        """These instances have just ended."""
+        for header in headers:
+            waiting = self._waiters.pop(header.instance_id, None)
+            if waiting is None:
+                continue
+            self._waiting -= len(waiting)
+            view = self._view(header, as_of)
+            for to, request_id in waiting:
+                self._replies.send(to, request_id, ReplyCode.ENDED, view, as_of)

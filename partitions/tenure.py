@@ -1,0 +1,341 @@
+"""Tenure: one owner's time on a partition, from a confirmed claim until the epoch ends. `round` is the loop (R5).
+
+Rules of this file: decisions are made on the tip; the store, readers and the world see only what is confirmed; when the epoch
+ends the whole Tenure is dropped, and with it every decision that was not confirmed.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+
+from perdure.actors.executor import Executor
+from perdure.actors.instance import InstanceState
+from perdure.actors.outgoing import Answer, Outgoing
+from perdure.actors.turn import Setting, Turn, may_decide, take_turn
+from perdure.schemas import messages as ms
+from perdure.schemas.codec import encode_checkpoint, encode_inbound, encode_turn
+from perdure.schemas.events import ExecutionStarted
+from perdure.schemas.messages import Inbound, Origin
+from perdure.schemas.records import DEAD_LETTER, RecordKind, Send, TurnBody
+
+from .confirmation import Confirmation, Decided
+from .epoch import Epoch
+from .holdings import Holdings
+from .instances import Slot
+from .intake import Kind, Taken
+from .outbox import encode_dead_letter
+from .partitioner import partition_of
+from .ports import LogRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A message for an instance and what is consumed with it: an inbox offset, or the sequence of a send to ourselves."""
+
+    message: Inbound
+    offset: int = -1
+    local: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A send before it has its sequence: a message, or for DEAD_LETTER the bytes of `encode_dead_letter`."""
+
+    target: int
+    key: str
+    content: Inbound | bytes
+
+
+@dataclass(slots=True)
+class Round:
+    """One round's mail by instance, and what is consumed without a turn."""
+
+    mail: dict[str, list[Mail]] = field(default_factory=dict)
+    idle: list[int] = field(default_factory=list)
+    idle_locals: list[int] = field(default_factory=list)
+    reads: list[int] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+
+    def add(self, mail: Mail) -> None:
+        self.mail.setdefault(mail.message.instance_id, []).append(mail)
+
+
+class Tenure:
+    """The owned partition. `round` never blocks."""
+
+    def __init__(self, holdings: Holdings, epoch: "Epoch[Decided]") -> None:
+        self._home = holdings
+        self._epoch = epoch
+        self._tip = holdings.fold.state.copy()
+        self._confirmation = Confirmation(holdings, epoch)
+        self._inbox: deque[LogRecord] = deque()
+        self._locals = deque(Mail(message, local=sequence) for sequence, message in holdings.read_locals())
+        self._ready = deque(holdings.read_due_turns())
+        self._deferred: dict[str, None] = {}
+        at_once, alone = holdings.read_lost()
+        self._lost, self._suspects = deque(at_once), deque(alone)
+        self._suspect: Inbound | None = None
+        self.draining = False
+
+    def receive(self, records: Iterable[LogRecord]) -> None:
+        """Take inbox records, in order."""
+        self._inbox.extend(records)
+
+    @property
+    def inbox_depth(self) -> int:
+        return len(self._inbox)
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is on its way: all that was decided is confirmed."""
+        return not self._epoch.in_flight and not self._epoch.backlog
+
+    def round(self) -> bool:
+        """One round; true if anything was done. Raises EpochEnded."""
+        # 1. Reports in order; what they confirm becomes visible: store, then effects, then replies (R4, R5).
+        worked = self._confirmation.take(self._epoch.take_confirmed())
+        # 2. Back-pressure: while appends wait, decide nothing more; what frees them comes in by step 1 (R10).
+        self._epoch.send_backlog()
+        if self._epoch.backlog or self._epoch.in_flight >= self._home.settings.appends_in_flight_max:
+            return worked
+        # 3. Mail: results first, since they free what running work holds; then due times, ourselves, the inbox.
+        now_ms = self._home.time.now_ms()
+        mail = self._take_mail(now_ms)
+        # 4. A turn on the tip for each instance that has mail, or has facts that its code may see now.
+        for name in list(mail.mail):
+            self._take_turns(name, mail, now_ms)
+        for _ in range(0 if self.draining else len(self._ready)):
+            self._take_turns(self._ready.popleft(), mail, now_ms)
+        # 5. What changed no instance is consumed by a partition record, so every round closes its holes (R8).
+        self._close_round(mail, now_ms)
+        # 6. Confirmed sends go out; the checkpoint, if it is due (R7, R15).
+        sent = self._home.outbox.step(now_ms)
+        if self._confirmation.checkpoint_due:
+            self.append_checkpoint()
+        return worked or sent or bool(mail.mail or mail.idle or mail.reads or self._ready)
+
+    def _take_mail(self, now_ms: int) -> Round:
+        mail, home = Round(), self._home
+        for result in self._confirmation.take_results():
+            mail.add(Mail(result))
+        if self.draining:
+            return mail
+        self._take_lost(mail)
+        for timer in home.timers.take_due(now_ms):
+            due = ms.TimerDue(timer.execution_id, timer.task_id, timer.purpose, timer.due_ms)
+            mail.add(Mail(Inbound(timer.instance_id, due)))
+            home.counts.timers_fired += 1
+            home.counts.timer_lateness_ms += now_ms - timer.due_ms
+        while self._locals:
+            mail.add(self._locals.popleft())
+        for _ in range(min(len(self._inbox), home.settings.round_messages_max)):
+            taken = home.intake.take(self._inbox.popleft())
+            if taken is not None:
+                self._sort(taken, mail)
+        if self._deferred and not home.parts.pool.saturated:
+            name = next(iter(self._deferred))
+            del self._deferred[name]
+            self._ready.append(name)
+        return mail
+
+    def _take_lost(self, mail: Round) -> None:
+        """Dispatches that never came back: all at once, but the suspects one after another."""
+        while self._lost:
+            mail.add(Mail(self._lost.popleft()))
+        if self._suspect is not None and self._is_pending(self._suspect):
+            return
+        self._suspect = self._suspects.popleft() if self._suspects else None
+        if self._suspect is not None:
+            mail.add(Mail(self._suspect))
+
+    def _is_pending(self, message: Inbound) -> bool:
+        state, lost = self._home.instances.get(message.instance_id).state, message.body
+        assert isinstance(lost, ms.TaskLost)
+        return state is not None and state.execution_id == lost.execution_id and state.tasks.get(lost.task_id) is not None
+
+    def _sort(self, taken: Taken, mail: Round) -> None:
+        """What one inbox record is to this round."""
+        inbound, counts = taken.inbound, self._home.counts
+        if taken.kind == Kind.MESSAGE and inbound is not None:
+            mail.add(Mail(inbound, taken.offset))
+            return
+        if taken.kind == Kind.QUERY and inbound is not None:
+            mail.reads.append(taken.offset)
+            self._home.queries.ask(inbound, self._epoch.confirmed_offset)
+            return
+        mail.idle.append(taken.offset)
+        if taken.kind == Kind.FORWARD and inbound is not None:
+            counts.forwarded += 1
+            target = partition_of(inbound.instance_id, self._home.identity.partition_count)
+            mail.letters.append(Letter(target, inbound.instance_id, replace(inbound, origin=None, forwards=inbound.forwards + 1)))
+        elif taken.kind == Kind.UNREADABLE:
+            mail.letters.append(self._dead_letter(taken.reason, taken.record.value, taken.record, inbound))
+        elif taken.kind == Kind.DUPLICATE:
+            counts.duplicates += 1
+        else:
+            counts.out_of_order += 1
+
+    def _dead_letter(self, reason: str, value: bytes | None, record: LogRecord | None, inbound: Inbound | None) -> Letter:
+        self._home.counts.dead_letters += 1
+        name = inbound.instance_id if inbound is not None else ""
+        headers = {"partition": str(self._home.partition), "offset": str(record.offset if record is not None else -1), "instance": name}
+        return Letter(DEAD_LETTER, name, encode_dead_letter(reason, value, headers))
+
+    def _take_turns(self, name: str, mail: Round, now_ms: int) -> None:
+        """One turn, and another where a purge cut the first one short."""
+        waiting = mail.mail.get(name, [])
+        while True:
+            taken = self._take_turn(name, waiting, mail, now_ms)
+            waiting = waiting[taken:]
+            if not waiting:
+                return
+
+    def _take_turn(self, name: str, mails: Sequence[Mail], round_: Round, now_ms: int) -> int:
+        home, counts = self._home, self._home.counts
+        slot = home.instances.get(name)
+        before, since = slot.state, perf_counter()
+        inbox = [mail.message for mail in mails]
+        may = self._may_decide(slot, inbox)
+        setting = Setting(now_ms, self._epoch.next_offset, lambda _, started: self._code(slot, started), home.settings.limits, may)
+        with home.parts.watch_turn():
+            turn = take_turn(name, before, inbox, setting)
+        self._note_held(slot, turn, may)
+        counts.turns += 1
+        counts.results_dropped += turn.dropped
+        taken = mails[: turn.taken]
+        round_.letters.extend(self._dead_letter(reason, encode_inbound(message), None, message) for message, reason in turn.unroutable)
+        if turn.empty:
+            round_.idle.extend(mail.offset for mail in taken if mail.offset >= 0)
+            round_.idle_locals.extend(mail.local for mail in taken if mail.local)
+            round_.answers.extend(turn.answers)
+            for watcher in turn.watchers:
+                home.queries.watch(watcher, self._epoch.confirmed_offset)
+        else:
+            self._append_turn(slot, before, turn, taken, now_ms)
+        self._follow_up(slot, turn, before, now_ms)
+        counts.turn_seconds += perf_counter() - since
+        return turn.taken
+
+    def _may_decide(self, slot: Slot, inbox: Sequence[Inbound]) -> bool:
+        """Facts only while draining, while held (unless resumed), and for new work at the limit on running work (R10)."""
+        if self.draining:
+            return False
+        if slot.held is not None:
+            if not any(isinstance(message.body, ms.Resume) for message in inbox):
+                return False
+            self._confirmation.release_held(slot)
+            self._lost.extend(self._confirmation.stranded_tasks(slot))
+            return True
+        new = slot.state is None or (slot.state.turns_count <= 1 and not slot.state.undelivered.is_empty)
+        if new and self._home.parts.pool.saturated:
+            self._deferred[slot.instance_id] = None
+            return False
+        return True
+
+    def _code(self, slot: Slot, started: ExecutionStarted) -> Executor:
+        """The execution's live code: kept while hot, else replayed from history."""
+        if slot.executor is None:
+            executor = self._home.parts.code.executor(slot.instance_id, started)
+            slot.executor = executor
+            history = [] if slot.state is None else self._home.instances.history(slot)
+            if history:
+                executor.replay(history)
+        return slot.executor
+
+    def _note_held(self, slot: Slot, turn: Turn, tried: bool) -> None:
+        if turn.held is not None:
+            self._confirmation.hold(slot, turn.held)
+        elif tried and slot.held is not None:
+            self._confirmation.release_held(slot)
+
+    def _append_turn(self, slot: Slot, before: InstanceState | None, turn: Turn, mails: Sequence[Mail], now_ms: int) -> None:
+        kind = RecordKind.FORGOTTEN if turn.forgotten else RecordKind.TURN
+        letters = [self._letter(outgoing) for outgoing in turn.sends]
+        offsets = tuple(mail.offset for mail in mails if mail.offset >= 0)
+        locals_ = tuple(mail.local for mail in mails if mail.local)
+        body, numbered = self._body(turn, now_ms, (offsets, locals_), letters)
+        slot.state = turn.state
+        slot.unconfirmed.append(body)
+        self._append(kind, body, Decided(kind, slot.instance_id, body, before, turn.state, slot, turn.answers, turn.watchers, numbered))
+
+    def _letter(self, outgoing: Outgoing) -> Letter:
+        target = partition_of(outgoing.instance_id, self._home.identity.partition_count)
+        return Letter(target, outgoing.instance_id, Inbound(outgoing.instance_id, outgoing.body, outgoing.request_id))
+
+    def _body(
+        self, turn: Turn | None, now_ms: int, consumed: tuple[tuple[int, ...], tuple[int, ...]], letters: Sequence[Letter]
+    ) -> tuple[TurnBody, tuple[tuple[str, Send], ...]]:
+        """A record's body, and its sends with their keys. Sequences are dense for each target, in order of the records (R7)."""
+        home = self._home
+        numbered: list[tuple[str, Send]] = []
+        for letter in letters:
+            sequence = self._tip.decided.get(letter.target, 0) + 1
+            self._tip.decided[letter.target] = sequence
+            content = letter.content
+            if isinstance(content, Inbound):
+                if letter.target == home.partition:
+                    self._locals.append(Mail(content, local=sequence))
+                else:
+                    content = replace(content, origin=Origin(home.identity.history_topic_id, home.partition, sequence))
+                content = encode_inbound(content)
+            numbered.append((letter.key, Send(letter.target, sequence, content)))
+        offsets, locals_ = consumed
+        home.intake.consume(offsets)
+        mark, sources = home.intake.take_marks()
+        events, decided = (turn.events, turn.decided) if turn is not None else ((), True)
+        sends = tuple(send for _, send in numbered)
+        body = TurnBody(now_ms, offsets, mark, locals_, decided, events, sends, home.outbox.take_cursors(), sources)
+        return body, tuple(numbered)
+
+    def _append(self, kind: RecordKind, body: TurnBody, decided: Decided) -> None:
+        encoded = encode_turn(body)
+        decided.encoded, decided.appended_at = encoded, self._home.parts.clock.monotonic()
+        self._tip.apply_body(body)
+        self._epoch.append(kind, decided.instance_id, encoded, decided)
+        self._home.counts.records += 1
+
+    def _follow_up(self, slot: Slot, turn: Turn, before: InstanceState | None, now_ms: int) -> None:
+        """After a turn: drop code that will not run again, and take another turn if facts wait for the code."""
+        after = slot.state
+        changed = before is not None and after is not None and before.execution_id != after.execution_id
+        if after is None or changed or after.status.terminal or self._home.settings.replay_always or slot.held is not None:
+            slot.close()
+        if after is not None and slot.held is None and not turn.empty and not self.draining:
+            if slot.instance_id not in self._deferred and may_decide(after, now_ms):
+                self._ready.append(slot.instance_id)
+
+    def _close_round(self, mail: Round, now_ms: int) -> None:
+        """One record for all that changed no instance. Reads write none: the next record moves the mark past them (R8)."""
+        self._home.intake.consume(mail.reads)
+        barriers, self._home.queries.barriers = self._home.queries.barriers, []
+        if not (mail.letters or mail.answers or barriers or mail.idle_locals or mail.idle):
+            return
+        body, numbered = self._body(None, now_ms, (tuple(mail.idle), tuple(mail.idle_locals)), mail.letters)
+        answers = (*mail.answers, *(Answer(b.reply_to, b.request_id, ms.ReplyCode.OK) for b in barriers if b.reply_to))
+        self._append(RecordKind.PARTITION, body, Decided(RecordKind.PARTITION, "", body, None, None, None, answers, (), numbered))
+
+    def append_checkpoint(self) -> None:
+        """State the tip at this place in the run (R15)."""
+        checkpoint = self._tip.checkpoint()
+        self._confirmation.expect_checkpoint()
+        decided = Decided(RecordKind.CHECKPOINT, checkpoint=checkpoint)
+        self._epoch.append(RecordKind.CHECKPOINT, "", encode_checkpoint(checkpoint), decided)
+
+    def append_release(self) -> None:
+        """The last record of an orderly stop: what runs no more was given up, not lost."""
+        body, numbered = self._body(None, self._home.time.now_ms(), ((), ()), ())
+        body = replace(body, released=True)
+        self._append(RecordKind.PARTITION, body, Decided(RecordKind.PARTITION, "", body, sends=numbered))
+
+    def finish(self) -> None:
+        """Confirm what is on its way, and decide nothing more. Raises EpochEnded."""
+        self._confirmation.take(self._epoch.take_confirmed())
+        self._epoch.send_backlog()
+        self._home.outbox.step(self._home.time.now_ms())
+
+    def close(self) -> None:
+        """Drop the tip and everything that was not confirmed."""
+        self._epoch.close()
+        self._home.close()
