@@ -63,6 +63,10 @@ class Vocabulary:
         """A vocabulary that also knows `kind`, and writes at its level."""
         return Vocabulary((*self._kinds, kind), max(self.level, kind.level))
 
+    def class_named(self, name: str) -> type[Any] | None:
+        """The event class of that name."""
+        return next((kind.cls for kind in self._kinds if kind.cls.__name__ == name), None)
+
     def encode_event(self, event: HistoryEvent) -> tuple[int, bytes]:
         """The kind number and the body of an event."""
         kind = self._by_class.get(type(event))
