@@ -1,0 +1,79 @@
+"""`python -m bench --full | --short`: measure, print a table, write build/bench.json. Exits 1, with no figure written, unless all is clean."""
+
+import argparse
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from .bare_system import bare_system
+from .broker import warm_broker
+from .embedded_system import embedded_engines
+from .kafka_system import kafka_engines
+from .measure import BenchmarkFailed, Load, closed_loop
+from .jobs import hello_job
+from .report import Row, markdown_of, print_rows, write_rows
+from .suite import FULL, SHORT, Effort, groups_of, measure_group
+
+FIGURES = Path("build/bench.json")
+TABLE = Path("build/bench.md")
+BROKER_WARM_UP = Load(instances=8_000, in_flight=200)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="bench", description=__doc__)
+    options.add_argument("--full", dest="effort", action="store_const", const=FULL, default=FULL)
+    options.add_argument("--short", dest="effort", action="store_const", const=SHORT)
+    options.add_argument("--log", choices=("both", "embedded", "kafka"), default="both")
+    given = options.parse_args()
+    console = Console()
+    try:
+        rows = measure(given.effort, given.log, console)
+    except BenchmarkFailed as failed:
+        console.print(f"[red]No figure is written:[/] {failed}")
+        sys.exit(1)
+    machine = machine_description()
+    write_rows(rows, machine, FIGURES)
+    TABLE.write_text(f"{machine}\n\n{markdown_of(rows)}\n", encoding="utf-8")
+    print_rows(rows, console)
+    console.print(f"{machine}\nAll results were as expected and every hub audited clean. Rows: {FIGURES}; table: {TABLE}.")
+
+
+def measure(effort: Effort, log: str, console: Console) -> Sequence[Row]:
+    rows: list[Row] = []
+    if log != "kafka":
+        for group in groups_of(effort):
+            rows += announced(console, measure_group(group, effort, embedded_engines, None))
+    if log != "embedded":
+        with ExitStack() as stack:
+            broker = stack.enter_context(warm_broker())
+            bare = stack.enter_context(bare_system(broker))
+            closed_loop(bare, hello_job(5, "plain"), BROKER_WARM_UP, "warm")
+            for group in groups_of(effort):
+                rows += announced(console, measure_group(group, effort, kafka_engines(broker), bare))
+    return rows
+
+
+def announced(console: Console, rows: Sequence[Row]) -> Sequence[Row]:
+    for row in rows:
+        console.print(f"{row.log} {row.kind} {row.name} x{row.in_flight}: {row.value:,} {row.unit}", highlight=False)
+    return rows
+
+
+def machine_description() -> str:
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("confluent-kafka", "rocksdict", "fastavro", "orjson"))
+    memory = psutil.virtual_memory().total // 2**30
+    return (
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory} GB, "
+        f"{platform.python_implementation()} {platform.python_version()}, {libraries}. Client, engine and broker share the machine."
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""The runs: which jobs under which load, in an order that treats engine and bare loop alike."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from .jobs import Job, fan_out_job, hello_job, sequence_job
+from .measure import Load, Run, System, closed_loop
+from .report import Row, Subject, row_of
+
+KINDS = ("plain", "async")
+WARM_UP_INSTANCES_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure."""
+
+    runs: int
+    latency_instances: int
+    throughput_instances: int
+    wide_instances: int
+
+
+FULL = Effort(runs=5, latency_instances=500, throughput_instances=10_000, wide_instances=100)
+SHORT = Effort(runs=2, latency_instances=200, throughput_instances=1_000, wide_instances=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One job in both kinds under one load. `bare`: the bare loop can run it too."""
+
+    job: Callable[[str], Job]
+    load: Load
+    bare: bool = True
+
+    @property
+    def warm_up(self) -> Load:
+        return Load(min(WARM_UP_INSTANCES_MAX, self.load.instances), self.load.in_flight)
+
+
+def groups_of(effort: Effort) -> Iterator[Group]:
+    for activities in (3, 5):
+        yield Group(lambda kind, n=activities: hello_job(n, kind), Load(effort.latency_instances, 1))
+        for in_flight in (100, 400):
+            yield Group(lambda kind, n=activities: hello_job(n, kind), Load(effort.throughput_instances, in_flight))
+    yield Group(lambda kind: sequence_job(100, kind), Load(effort.wide_instances, 10))
+    yield Group(lambda kind: fan_out_job(100, kind), Load(effort.wide_instances, 10), bare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a hub's history holds."""
+
+    records: int
+    bytes: int
+
+
+class Engine(System, Protocol):
+    """The engine under test, on a hub of its own."""
+
+    @property
+    def log(self) -> str: ...
+
+    @property
+    def durable(self) -> str:
+        """What an acknowledged append has survived, in this set-up."""
+
+    def stop(self) -> None:
+        """Stop the engine in order, so that the hub can be audited."""
+
+    def audit(self) -> Footprint:
+        """Check the hub's whole history, decisions included. Raises BenchmarkFailed unless it is clean."""
+
+
+Engines = Callable[[], AbstractContextManager[Engine]]
+
+
+def measure_group(group: Group, effort: Effort, engines: Engines, bare: System | None) -> Sequence[Row]:
+    """Race the kinds of one job, and the bare loop where there is one, in turns; rows come only from a hub that audits clean."""
+    runs: dict[str, list[Run]] = {kind: [] for kind in KINDS}
+    floor: list[Run] = []
+    with engines() as engine:
+        for kind in KINDS:
+            closed_loop(engine, group.job(kind), group.warm_up, f"warm-{kind}")
+        for number in range(effort.runs):
+            if bare is not None and group.bare:
+                floor.append(closed_loop(bare, group.job("plain"), group.load, f"{group.job('plain').name}-{group.load.in_flight}-{number}"))
+            for kind in KINDS:
+                runs[kind].append(closed_loop(engine, group.job(kind), group.load, f"{kind}-{number}"))
+        engine.stop()
+        held = engine.audit()
+        instances = len(KINDS) * (group.warm_up.instances + effort.runs * group.load.instances)
+        rows = [row_of(subject_of(group.job(kind), engine, held, instances), runs[kind], floor) for kind in KINDS]
+    if bare is not None and floor:
+        rows.append(row_of(bare_subject_of(group.job("plain")), floor, ()))
+    return rows
+
+
+def subject_of(job: Job, engine: Engine, held: Footprint, instances: int) -> Subject:
+    records, size = round(held.records / instances, 2), round(held.bytes / instances, 1)
+    return Subject(job.name, engine.log, job.kind, engine.durable, job.activities, records, size)
+
+
+def bare_subject_of(job: Job) -> Subject:
+    return Subject(job.name, "bare loop", job.kind, "acknowledged by the one broker, in its page cache", job.activities)
