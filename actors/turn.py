@@ -71,7 +71,8 @@ def take_turn(instance_id: str, state: InstanceState | None, inbox: Sequence[Inb
             break
         intake.accept(message)
         taken += 1
-    decided, held, decisions = False, None, ()
+    decided, held = False, None
+    decisions: tuple[HistoryEvent, ...] = ()
     draft = intake.draft
     if draft is not None and setting.may_decide and not intake.replaced and may_decide(draft, setting.now_ms):
         try:

@@ -168,7 +168,7 @@ class Confirmation:
 
     def _answer(self, record: Decided, answer: Answer, as_of: int) -> None:
         execution = record.after.execution_id if record.after is not None else None
-        fields = {"instance_id": record.instance_id, "execution_id": execution, "message": answer.message, "created": answer.created}
+        fields: dict[str, object] = {"instance_id": record.instance_id, "execution_id": execution, "message": answer.message, "created": answer.created}
         held = record.slot.held if record.slot is not None else None
         code = answer.code
         if held is not None and answer.created:

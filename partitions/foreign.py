@@ -23,10 +23,10 @@ def decode_foreign(value: bytes, generated_id: str) -> Inbound:
     try:
         fields = orjson.loads(value)
     except orjson.JSONDecodeError as error:
-        raise WireError(f"expected a JSON object, found text that is not JSON: {error}") from None
+        raise WireError("inbox message", "a JSON object", f"text that is not JSON ({error})") from None
     verbs = [verb for verb in _VERBS if verb in fields]
     if len(verbs) != 1:
-        raise WireError(f"expected exactly one of {', '.join(_VERBS)}, found {', '.join(sorted(fields)) or 'nothing'}")
+        raise WireError("inbox message", f"exactly one of {', '.join(_VERBS)}", ", ".join(sorted(fields)) or "nothing")
     verb = verbs[0]
     _check_fields(verb, fields)
     return _READ[verb](fields, generated_id) if verb in _READ else _read_control(verb, fields)
@@ -36,21 +36,21 @@ def _check_fields(verb: str, fields: dict[str, Any]) -> None:
     known = _FIELDS.get(verb, {verb, "reason", "force", "request_id"})
     unknown = sorted(set(fields) - known)
     if unknown:
-        raise WireError(f"a {verb!r} message has the fields {', '.join(sorted(known))}; found {', '.join(unknown)}")
+        raise WireError(f"{verb!r} message", f"the fields {', '.join(sorted(known))}", ", ".join(unknown))
     for name in (verb, "id", "reuse", "request_id"):
         if name in fields and not isinstance(fields[name], str):
-            raise WireError(f"{name!r} must be a string, found {type(fields[name]).__name__}")
+            raise WireError(f"{name!r} of a {verb!r} message", "a string", type(fields[name]).__name__)
     if not fields[verb]:
-        raise WireError(f"{verb!r} must not be empty")
+        raise WireError(f"{verb!r} message", "a name or an id", "an empty string")
 
 
 def _read_start(fields: dict[str, Any], generated_id: str) -> Inbound:
     tags = fields.get("tags", {})
     if not isinstance(tags, dict) or not all(isinstance(tag, str) for tag in tags.values()):
-        raise WireError(f"'tags' must be an object of strings, found {tags!r}")
+        raise WireError("'tags'", "an object of strings", repr(tags))
     reuse = fields.get("reuse", "reject")
     if reuse not in _REUSE:
-        raise WireError(f"'reuse' must be one of {', '.join(_REUSE)}, found {reuse!r}")
+        raise WireError("'reuse'", f"one of {', '.join(_REUSE)}", repr(reuse))
     body = ms.Start(
         fields["start"],
         orjson.dumps(fields.get("input")),
@@ -67,7 +67,7 @@ def _read_time(value: Any) -> int:
     try:
         at = datetime.fromisoformat(value)
     except (TypeError, ValueError):
-        raise WireError(f"'start_at' must be milliseconds or an ISO 8601 time, found {value!r}") from None
+        raise WireError("'start_at'", "milliseconds or an ISO 8601 time", repr(value)) from None
     if at.tzinfo is None:
         at = at.replace(tzinfo=timezone.utc)
     return int(at.timestamp() * 1000)
@@ -75,7 +75,7 @@ def _read_time(value: Any) -> int:
 
 def _read_raise(fields: dict[str, Any], _generated_id: str) -> Inbound:
     if not fields.get("id"):
-        raise WireError("a 'raise' message needs the 'id' of its instance")
+        raise WireError("'raise' message", "the 'id' of its instance", "none")
     return Inbound(fields["id"], ms.RaiseEvent(fields["raise"], orjson.dumps(fields.get("input"))), fields.get("request_id", ""))
 
 

@@ -235,6 +235,7 @@ class PartitionOwner:
     def close(self) -> None:
         """Let go at once: what is not confirmed is dropped. Safe in every phase."""
         self._drop()
+        self._parts.pool.cancel_partition(self.partition)
         self.phase = Phase.CLOSED
 
     def _drop(self) -> None:

@@ -10,7 +10,7 @@ import orjson
 
 from perdure.schemas.codec import decode_turn, encode_reply
 from perdure.schemas.messages import Inbound, Query, QueryKind, Reply, ReplyCode, ReplyTo
-from perdure.schemas.views import turn_to_json
+from perdure.schemas.views import HistoryTurn, turn_to_json
 
 from .header import InstanceHeader, header_view, read_header
 from .index import decode_list_query, list_instances
@@ -98,7 +98,7 @@ class Queries:
                 break
             offset, level, encoded = decode_stored_turn(value)
             body = decode_turn(encoded, level)
-            turns.append(turn_to_json(offset, body.time_ms, body.decided, body.events))
+            turns.append(turn_to_json(HistoryTurn(offset, body.time_ms, body.decided, body.events)))
         view = header_view(header, self._partition, as_of)
         return ReplyCode.OK, orjson.dumps({"instance": view, "turns": turns, "next": following})
 
