@@ -13,9 +13,7 @@ replaced in one step, so a kill leaves the old one or the new.
 """
 
 import fcntl
-import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +21,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from workloads.files import digest_of, replace_file
 
 CURRENT: Final = "current"
 NEXT: Final = "next"
@@ -109,22 +109,6 @@ class IndexDirectory:
 
     def _write_json(self, name: str, value: object) -> None:
         replace_file(self.root / name, json.dumps(value, ensure_ascii=False, indent=1).encode())
-
-
-def digest_of(text: str) -> str:
-    """Return a short name for `text` that is safe in a path and does not give it away."""
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` in one step, synced: a reader or a crash sees the old file or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    passing = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns()}")
-    with passing.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    passing.replace(path)
 
 
 def _try_lock(descriptor: int) -> bool:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import orjson
 
-from .directory import digest_of, replace_file
+from workloads.files import digest_of, replace_file
+
 from .documents import BadDocument, Document, decode_chatgpt, decode_line
 
 

@@ -12,8 +12,10 @@ from typing import Any
 import tantivy
 from scipy.sparse import csr_matrix
 
+from workloads.files import digest_of, replace_file
+
 from .chunking import Passage
-from .directory import CURRENT, NEXT, IndexDirectory, digest_of, never, replace_file
+from .directory import CURRENT, NEXT, IndexDirectory, never
 from .embedding import encode_vector
 
 _WRITER_HEAP_BYTES = 30_000_000
