@@ -17,6 +17,7 @@ Put = Callable[[bytearray, Any], None]
 Encode = Callable[[Any], bytes]
 
 FAILURE_LINKS_MAX = 64
+_INT_MIN, _INT_END = -(1 << 31), 1 << 31
 _LONG_MIN, _LONG_END = -(1 << 63), 1 << 63
 _DOUBLE = Struct("<d")
 
@@ -60,6 +61,12 @@ def put_long(out: bytearray, number: int) -> None:
         out.append(rest & 127 | 128)
         rest >>= 7
     out.append(rest)
+
+
+def put_int(out: bytearray, number: int) -> None:
+    if not _INT_MIN <= number < _INT_END:
+        raise ValueError(f"{number} does not fit 32 bits")
+    put_long(out, number)
 
 
 def put_bytes(out: bytearray, data: bytes) -> None:
@@ -115,7 +122,7 @@ def put_optional(put: Put) -> Put:
 
 
 _PLAIN: dict[str, Put] = {
-    "int": put_long,
+    "int": put_int,
     "long": put_long,
     "bytes": put_bytes,
     "string": put_string,
