@@ -100,7 +100,7 @@ def take_turn(instance_id: str, state: InstanceState | None, inbox: Sequence[Inb
 def may_decide(state: InstanceState | Draft, now_ms: int) -> bool:
     """True if there is something that the code has not seen and may see now."""
     return (
-        not state.undelivered.is_empty and not state.suspended and not state.status.terminal and state.started.start_at_ms <= now_ms
+        len(state.undelivered) > 0 and not state.suspended and not state.status.terminal and state.started.start_at_ms <= now_ms
     )
 
 

@@ -228,7 +228,7 @@ class Tenure:
             self._confirmation.release_held(slot)
             self._lost.extend(self._confirmation.stranded_tasks(slot))
             return True
-        new = slot.state is None or (slot.state.turns_count <= 1 and not slot.state.undelivered.is_empty)
+        new = slot.state is None or (slot.state.turns_count <= 1 and len(slot.state.undelivered) > 0)
         if new and self._home.parts.pool.saturated:
             self._deferred[slot.instance_id] = None
             return False
