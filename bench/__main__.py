@@ -15,9 +15,9 @@ from rich.console import Console
 from .bare_system import bare_system
 from .broker import warm_broker
 from .embedded_system import embedded_engines
+from .jobs import hello_job
 from .kafka_system import kafka_engines
 from .measure import BenchmarkFailed, Load, closed_loop
-from .jobs import hello_job
 from .report import Row, markdown_of, print_rows, write_rows
 from .suite import FULL, SHORT, Effort, groups_of, measure_group
 
@@ -42,7 +42,9 @@ def main() -> None:
     write_rows(rows, machine, FIGURES)
     TABLE.write_text(f"{machine}\n\n{markdown_of(rows)}\n", encoding="utf-8")
     print_rows(rows, console)
-    console.print(f"{machine}\nAll results were as expected and every hub audited clean. Rows: {FIGURES}; table: {TABLE}.")
+    console.print(
+        f"{machine}\nAll results were as expected and every hub audited clean. Rows: {FIGURES}; table: {TABLE}."
+    )
 
 
 def measure(effort: Effort, log: str, console: Console) -> Sequence[Row]:

@@ -74,7 +74,7 @@ def hello(name: str) -> str:
 def sequence(length: int) -> Orchestration:
     results = []
     for i in range(length):
-        results.append((yield hello, f"w{i}"))
+        results.append((yield hello, f"w{i}"))  # noqa: PERF401 - a comprehension cannot yield
     return results
 
 
@@ -134,7 +134,9 @@ class BareLoop:
 
     def _turn(self, instance_id: str, result: str | None, consumed: list[int]) -> None:
         live = self._live[instance_id]
-        events: list[dict[str, Any]] = [{"event": "TaskCompleted", "id": live.scheduled, "result": result}] if live.scheduled else []
+        events: list[dict[str, Any]] = (
+            [{"event": "TaskCompleted", "id": live.scheduled, "result": result}] if live.scheduled else []
+        )
         try:
             call = live.code.send(result) if result is not None else next(live.code)
         except StopIteration as end:

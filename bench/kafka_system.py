@@ -44,7 +44,9 @@ class KafkaDriver:
     def start(self, instance_id: str, job: Job) -> None:
         start = Start(job.orchestration, input=orjson.dumps(job.activities), tell_end=True)
         value = encode_inbound(Inbound(instance_id, start, request_id=instance_id, reply_to=self._reply_to))
-        self._producer.produce(self._inbox, value, key=instance_id, partition=partition_of(instance_id, self._partitions))
+        self._producer.produce(
+            self._inbox, value, key=instance_id, partition=partition_of(instance_id, self._partitions)
+        )
         self._producer.poll(0)
 
     def take_ended(self, timeout_seconds: float) -> Sequence[tuple[str, object]]:
@@ -85,7 +87,12 @@ class KafkaEngine:
         hub = f"bench-{uuid.uuid4().hex[:8]}"
         self._broker = broker
         self._topics = HubTopics(hub)
-        self._environment = {**os.environ, "PERDURE_BROKERS": broker.servers, "PERDURE_HUB": hub, "PERDURE_DIR": str(state)}
+        self._environment = {
+            **os.environ,
+            "PERDURE_BROKERS": broker.servers,
+            "PERDURE_HUB": hub,
+            "PERDURE_DIR": str(state),
+        }
         perdure(self._environment, "hub", "create")
         self._partitions = partition_count(broker.servers, self._topics.history)
         self.driver = KafkaDriver(broker.servers, self._topics, self._partitions)
@@ -116,9 +123,13 @@ class KafkaEngine:
 
 def perdure(environment: Mapping[str, str], *words: str) -> str:
     """Run one command of the CLI; anything but exit 0 is the end of the benchmark."""
-    finished = subprocess.run([sys.executable, "-m", "perdure", *words], env=environment, capture_output=True, text=True)
+    finished = subprocess.run(
+        [sys.executable, "-m", "perdure", *words], env=environment, capture_output=True, text=True
+    )
     if finished.returncode != 0:
-        raise BenchmarkFailed(f"perdure {' '.join(words)} ended with {finished.returncode}: {finished.stdout}{finished.stderr}")
+        raise BenchmarkFailed(
+            f"perdure {' '.join(words)} ended with {finished.returncode}: {finished.stdout}{finished.stderr}"
+        )
     return finished.stdout
 
 

@@ -94,7 +94,9 @@ def closed_loop(system: System, job: Job, load: Load, tag: str) -> Run:
             sent += 1
         ended = driver.take_ended(STUCK_SECONDS)
         if not ended:
-            raise BenchmarkFailed(f"{job.name}: nothing ended for {STUCK_SECONDS:.0f} s, {len(begun)} instances are unfinished")
+            raise BenchmarkFailed(
+                f"{job.name}: nothing ended for {STUCK_SECONDS:.0f} s, {len(begun)} instances are unfinished"
+            )
         now = time.perf_counter()
         for instance_id, result in ended:
             if result != job.expected:

@@ -103,7 +103,18 @@ def write_rows(rows: Sequence[Row], machine: str, path: Path) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-COLUMNS = ("what", "log", "activities", "in flight", "median (spread)", "p95 ms", "per engine CPU-s", "to bare loop", "CPU s engine/client/broker", "records, bytes")
+COLUMNS = (
+    "what",
+    "log",
+    "activities",
+    "in flight",
+    "median (spread)",
+    "p95 ms",
+    "per engine CPU-s",
+    "to bare loop",
+    "CPU s engine/client/broker",
+    "records, bytes",
+)
 
 
 def print_rows(rows: Sequence[Row], console: Console) -> None:

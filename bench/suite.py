@@ -86,7 +86,14 @@ def measure_group(group: Group, effort: Effort, engines: Engines, bare: System |
             closed_loop(engine, group.job(kind), group.warm_up, f"warm-{kind}")
         for number in range(effort.runs):
             if bare is not None and group.bare:
-                floor.append(closed_loop(bare, group.job("plain"), group.load, f"{group.job('plain').name}-{group.load.in_flight}-{number}"))
+                floor.append(
+                    closed_loop(
+                        bare,
+                        group.job("plain"),
+                        group.load,
+                        f"{group.job('plain').name}-{group.load.in_flight}-{number}",
+                    )
+                )
             for kind in KINDS:
                 runs[kind].append(closed_loop(engine, group.job(kind), group.load, f"{kind}-{number}"))
         engine.stop()

@@ -18,7 +18,20 @@ FRONT = "perdure"
 ADAPTERS = {"confluent_kafka": "partitions/kafka", "rocksdict": "partitions/rocksdb"}
 
 # The two pure layers compute; whatever waits, looks at a clock or rolls dice is given to them by the shell.
-IMPURE = {"asyncio", "multiprocessing", "os", "random", "requests", "select", "signal", "socket", "ssl", "subprocess", "threading", "time"}
+IMPURE = {
+    "asyncio",
+    "multiprocessing",
+    "os",
+    "random",
+    "requests",
+    "select",
+    "signal",
+    "socket",
+    "ssl",
+    "subprocess",
+    "threading",
+    "time",
+}
 PURE_LIBRARIES = {
     "schemas": {"fastavro", "orjson"},
     "actors": {"orjson", "pydantic", "pydantic_core", "rpds", "typing_extensions"},
@@ -110,7 +123,9 @@ def test_the_pure_layers_never_ask_what_time_it_is_or_for_a_random_name(layer: s
         f"{path.relative_to(ROOT)}:{node.lineno} .{node.attr}"
         for _, path in modules_of(layer)
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute) and node.attr in forbidden and isinstance(node.value, ast.Name | ast.Attribute)
+        if isinstance(node, ast.Attribute)
+        and node.attr in forbidden
+        and isinstance(node.value, ast.Name | ast.Attribute)
         if ast.unparse(node.value).split(".")[-1] in {"datetime", "date", "uuid", "os"}
     ]
 
@@ -122,7 +137,8 @@ def test_workloads_use_only_the_public_face() -> None:
         f"{path.relative_to(ROOT)}:{line} imports {imported}"
         for name, path in modules_of("workloads")
         for imported, line in imports_of(name, path)
-        if layer_of(imported) in {"schemas", "actors", "partitions"} or any(part.startswith("_") for part in imported.split(".")[:-1])
+        if layer_of(imported) in {"schemas", "actors", "partitions"}
+        or any(part.startswith("_") for part in imported.split(".")[:-1])
         if imported.split(".")[0] == FRONT
     ]
 
@@ -159,7 +175,9 @@ def run_python(code: str) -> str:
 
 
 def test_importing_perdure_loads_no_client_library() -> None:
-    loaded = run_python("import sys, perdure; print(sorted({'confluent_kafka', 'rocksdict', 'fastapi', 'httpx'} & set(sys.modules)))")
+    loaded = run_python(
+        "import sys, perdure; print(sorted({'confluent_kafka', 'rocksdict', 'fastapi', 'httpx'} & set(sys.modules)))"
+    )
 
     assert loaded == "[]"
 

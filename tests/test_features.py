@@ -17,7 +17,9 @@ def rows() -> list[tuple[str, list[str]]]:
         for line in FEATURES.read_text(encoding="utf-8").splitlines()
         if line.startswith("|")
     ]
-    return [(row[0], TEST_ID.findall(row[-1])) for row in cells if row[0] != "Feature" and not set(row[0]) <= set("-: ")]
+    return [
+        (row[0], TEST_ID.findall(row[-1])) for row in cells if row[0] != "Feature" and not set(row[0]) <= set("-: ")
+    ]
 
 
 @cache

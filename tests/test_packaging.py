@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from typer.main import get_command
-
 from perdure.cli import app
+from typer.main import get_command
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_FOLDERS = ("actors", "partitions", "schemas")
@@ -38,7 +37,9 @@ def locked(name: str) -> list[str]:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_package_has_one_version_and_its_hashes(lock: str) -> None:
-    loose = [line for line in locked(lock) if not re.match(r"[a-z0-9._-]+(\[\w+\])?==\S+ .*--hash=sha256:[0-9a-f]{64}", line)]
+    loose = [
+        line for line in locked(lock) if not re.match(r"[a-z0-9._-]+(\[\w+\])?==\S+ .*--hash=sha256:[0-9a-f]{64}", line)
+    ]
 
     assert loose == []
 
@@ -51,7 +52,10 @@ def test_a_lock_names_no_address(lock: str) -> None:
 def test_every_dependency_is_locked() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = {"dev": [*project["dependencies"], *extras["workloads"], *extras["dev"]], "runtime": [*project["dependencies"], *extras["workloads"]]}
+    wanted = {
+        "dev": [*project["dependencies"], *extras["workloads"], *extras["dev"]],
+        "runtime": [*project["dependencies"], *extras["workloads"]],
+    }
     missing = {
         (lock, requirement)
         for lock, requirements in wanted.items()
@@ -73,7 +77,9 @@ def fake_python(folder: Path, name: str, exit_code: int) -> None:
 
 def find_python(path: str, chosen: str = "") -> subprocess.CompletedProcess[str]:
     environment = {"PATH": path} | ({"PYTHON": chosen} if chosen else {})
-    return subprocess.run(["/bin/sh", "scripts/find-python"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30)
+    return subprocess.run(
+        ["/bin/sh", "scripts/find-python"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30
+    )
 
 
 def test_set_up_takes_the_first_python_that_works(tmp_path: Path) -> None:
@@ -96,13 +102,16 @@ def test_without_a_python_one_sentence_says_what_to_install(tmp_path: Path) -> N
     found = find_python(f"{tmp_path}/bin")
 
     assert (1, "", 1) == (found.returncode, found.stdout, len(found.stderr.splitlines()))
-    assert "3.11" in found.stderr and "venv" in found.stderr
+    assert "3.11" in found.stderr
+    assert "venv" in found.stderr
 
 
 def test_make_lists_its_commands() -> None:
     listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True).stdout
 
-    assert {"demo", "demo-kafka", "test", "check", "bench", "kill-test"} <= set(re.findall(r"^  make ([\w-]+)", listed, re.MULTILINE))
+    assert {"demo", "demo-kafka", "test", "check", "bench", "kill-test"} <= set(
+        re.findall(r"^  make ([\w-]+)", listed, re.MULTILINE)
+    )
 
 
 @pytest.mark.parametrize("name", ["Makefile", ".ci/run", "scripts/find-python", "scripts/lock"])
@@ -183,7 +192,9 @@ def test_the_package_runs_from_the_wheel_alone(built: Path, tmp_path: Path) -> N
 
 
 def compose() -> dict[str, dict[str, object]]:
-    services: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    services: dict[str, dict[str, object]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))[
+        "services"
+    ]
     return services
 
 
@@ -196,7 +207,9 @@ def dockerfile() -> list[list[str]]:
 def perdure_commands() -> list[list[str]]:
     """Every perdure command line that the container files run."""
     lines = [service["command"] for service in compose().values() if service.get("build")]
-    assert all(isinstance(line, list) for line in lines), "a command is a list, so that no shell stands between a signal and its process"
+    assert all(isinstance(line, list) for line in lines), (
+        "a command is a list, so that no shell stands between a signal and its process"
+    )
     return [[str(word) for word in line] for line in lines if isinstance(line, list) and line[0] == "perdure"]
 
 
@@ -239,7 +252,14 @@ def test_the_image_is_debian_and_its_process_is_not_root() -> None:
 
 
 def test_everything_that_the_image_copies_exists_and_is_not_ignored() -> None:
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line.startswith("!")}
-    copied = [word for words in dockerfile() if words[0] == "COPY" and not words[1].startswith("--from") for word in words[1:-1]]
+    kept = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line.startswith("!")
+    }
+    copied = [
+        word
+        for words in dockerfile()
+        if words[0] == "COPY" and not words[1].startswith("--from")
+        for word in words[1:-1]
+    ]
 
     assert [name for name in copied if not (ROOT / name).exists() or name.split("/")[0] not in kept] == []

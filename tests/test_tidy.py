@@ -38,15 +38,31 @@ BANNED_WORDS = {
 BANNED_NAMES = {"process_event", "handle", "handle_event", "handle_message"}
 
 # Put together here, so that this file does not hold what it looks for.
-MACHINE = re.compile("|".join(("/ho" + "me/[a-z]", "/Us" + "ers/[A-Za-z]", "/ro" + "ot/", "/wo" + "rk/(main|shared)", "[.]lib" + "rary/")))
-REGISTRIES = re.compile("|".join(("pypi[.]" + "org", "pythonhosted[.]" + "org", "registry[.]npmjs[.]" + "org", "repo[.](maven|1)", "repo1[.]")))
+MACHINE = re.compile(
+    "|".join(
+        ("/ho" + "me/[a-z]", "/Us" + "ers/[A-Za-z]", "/ro" + "ot/", "/wo" + "rk/(main|shared)", "[.]lib" + "rary/")
+    )
+)
+REGISTRIES = re.compile(
+    "|".join(
+        ("pypi[.]" + "org", "pythonhosted[.]" + "org", "registry[.]npmjs[.]" + "org", "repo[.](maven|1)", "repo1[.]")
+    )
+)
 
 
 @cache
 def tracked() -> tuple[str, ...]:
     """Files of the repository: what git holds or would hold; links are left out."""
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return tuple(sorted(name for name in listed.stdout.split("\0") if name and (ROOT / name).is_file() and not (ROOT / name).is_symlink()))
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return tuple(
+        sorted(
+            name
+            for name in listed.stdout.split("\0")
+            if name and (ROOT / name).is_file() and not (ROOT / name).is_symlink()
+        )
+    )
 
 
 def python_files(*folders: str) -> list[str]:
@@ -65,7 +81,11 @@ def functions(name: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunct
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield f"{name}:{prefix}{child.name}", child
-            inner = f"{prefix}{child.name}." if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) else prefix
+            inner = (
+                f"{prefix}{child.name}."
+                if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+                else prefix
+            )
             yield from walk(child, inner)
 
     yield from walk(parsed(name), "")
@@ -76,7 +96,9 @@ def lines_of(name: str) -> int:
 
 
 def too_many_parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    given = [a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg not in {"self", "cls"}]
+    given = [
+        a.arg for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg not in {"self", "cls"}
+    ]
     return len(given) > PARAMETERS_MAX
 
 
@@ -150,7 +172,11 @@ def texts() -> Iterator[tuple[str, int, str]]:
 
 
 def test_no_file_names_one_machine_or_a_registry() -> None:
-    found = [f"{name}:{number}: {line.strip()[:100]}" for name, number, line in texts() if MACHINE.search(line) or REGISTRIES.search(line)]
+    found = [
+        f"{name}:{number}: {line.strip()[:100]}"
+        for name, number, line in texts()
+        if MACHINE.search(line) or REGISTRIES.search(line)
+    ]
 
     assert found == []
 
@@ -163,7 +189,11 @@ def test_nothing_is_left_for_later() -> None:
 
 
 def test_text_files_end_with_one_newline_and_hold_no_trailing_blanks() -> None:
-    wrong = [f"{name}:{number}" for name, number, line in texts() if name.endswith((".py", ".md", ".toml", ".yml")) and line != line.rstrip()]
+    wrong = [
+        f"{name}:{number}"
+        for name, number, line in texts()
+        if name.endswith((".py", ".md", ".toml", ".yml")) and line != line.rstrip()
+    ]
     wrong += [
         name
         for name in tracked()
