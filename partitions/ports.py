@@ -140,18 +140,59 @@ class Log(Protocol):
     def wake(self) -> None:
         """End a `wait` early. The one method that any thread may call."""
 
+    def open_replies(self, client_id: str) -> "ReplyReader":
+        """Read the partition of replies that `client_id` maps to, from now on. Blocks until "now" is fixed."""
+
     def close(self) -> None: ...
 
 
 class ReplyReader(Protocol):
-    """A client's side: replies that come to its partition from now on."""
+    """A client's side: replies that come to its partition from now on. It may live on a thread of its own."""
 
-    partition: int
+    @property
+    def partition(self) -> int: ...
 
     def take(self, timeout_seconds: float) -> Sequence[LogRecord]:
         """Block at most `timeout_seconds` for the first reply, then return what is there."""
 
     def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Assigned:
+    """These partitions came to this process, beside those that it has; it may claim them (R6)."""
+
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """These partitions are to move. Nobody else gets them until `Membership.acknowledge`, so they can be handed over in order."""
+
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """These partitions are gone already; somebody else may have claimed them."""
+
+    partitions: tuple[int, ...]
+
+
+MembershipChange = Assigned | Revoked | Lost
+
+
+class Membership(Protocol):
+    """Who tries which partition (R6): advice, never the truth, which is in the log."""
+
+    def poll(self) -> Sequence[MembershipChange]:
+        """What changed since the last call, in order. Raises LogUnavailable when membership has ended for good."""
+
+    def acknowledge(self, partitions: Sequence[int]) -> None:
+        """Say that these revoked partitions are handed over."""
+
+    def close(self) -> None:
+        """Leave at once; what was assigned is free for others. Blocks for a few seconds at most."""
 
 
 Change = tuple[bytes, bytes | None]

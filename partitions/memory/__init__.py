@@ -1,1 +1,19 @@
 """The adversarial log and the store in memory, for simulation and tests."""
+
+from .faults import Fate, Faults, FaultRates, FaultScript, RandomFaults, Reporting
+from .hub import MemoryHub
+from .log import MemoryLog
+from .store import MemoryStore, MemoryStores
+
+__all__ = [
+    "Fate",
+    "FaultRates",
+    "FaultScript",
+    "Faults",
+    "MemoryHub",
+    "MemoryLog",
+    "MemoryStore",
+    "MemoryStores",
+    "RandomFaults",
+    "Reporting",
+]

@@ -1,0 +1,202 @@
+"""The "broker" in memory: topics that several logs (owners, processes) share, and the way of every record to them.
+
+Rules of this file: no thread, no clock of its own, no randomness of its own. Records travel in lanes, one for each sender and
+partition and in order; `step` moves every lane on, and every call that waits or takes makes a step.
+"""
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+
+from ..ports import Clock, HubIdentity, LogRecord, LogSpan, LogUnavailable
+from .faults import HISTORY, INBOX, Fate, Faults, Reporting
+
+_offset = attrgetter("offset")
+NOT_SENT = "the record was lost on its way"
+NOT_KNOWN = "it is not known whether the record landed"
+
+Landed = Callable[[int | None, str | None], None]
+Advance = Callable[[float], None]
+
+
+class Journal:
+    """One partition of one topic."""
+
+    def __init__(self) -> None:
+        self.start = 0
+        self.end = 0
+        self._records: list[LogRecord] = []
+
+    def append(self, record: LogRecord) -> None:
+        assert record.offset == self.end
+        self._records.append(record)
+        self.end += 1
+
+    def skip(self, count: int) -> None:
+        self.end += count
+
+    def read(self, start: int, end: int) -> Sequence[LogRecord]:
+        """What there is of [start, end)."""
+        first = bisect_left(self._records, start, key=_offset)
+        return self._records[first : bisect_left(self._records, end, lo=first, key=_offset)]
+
+    def read_some(self, start: int, count: int) -> Sequence[LogRecord]:
+        """At most `count` records from `start` on."""
+        first = bisect_left(self._records, start, key=_offset)
+        return self._records[first : first + count]
+
+    def trim(self, before: int) -> None:
+        self.start = max(self.start, min(before, self.end))
+        del self._records[: bisect_left(self._records, self.start, key=_offset)]
+
+    def cut(self, end: int) -> None:
+        """Take back what stands at `end` and after it, as an unclean election of a leader does."""
+        del self._records[bisect_left(self._records, end, key=_offset) :]
+        self.end = min(self.end, end)
+
+
+@dataclass(slots=True)
+class Sent:
+    """One record on its way."""
+
+    key: str
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    landed: Landed | None
+    fate: Fate
+    delay: int
+
+
+class Lane:
+    """The way of one sender's records to one partition: in order, each with its fate."""
+
+    def __init__(self, hub: "MemoryHub", topic: str, partition: int) -> None:
+        self._hub = hub
+        self._topic = topic
+        self._partition = partition
+        self._sent: deque[Sent] = deque()
+        self._silent = False
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def send(self, key: str, value: bytes, landed: Landed | None, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+        fate = self._hub.faults.take_fate(self._topic, self._partition)
+        self._sent.append(Sent(key, value, tuple(headers), landed, fate, fate.delay))
+
+    def step(self) -> None:
+        """Let land what is due."""
+        while self._sent and self._sent[0].delay <= 0:
+            self._land(self._sent.popleft())
+        if self._sent:
+            self._sent[0].delay -= 1
+
+    def drop(self) -> None:
+        """Purge what is on its way; nothing more is reported."""
+        self._silent = True
+        self._sent.clear()
+
+    def detach(self, delay: int) -> None:
+        """Go on as a dead sender's lane: what is on its way lands after `delay` steps, and nobody hears of it."""
+        self._silent = True
+        if self._sent:
+            self._sent[0].delay += delay
+
+    def _land(self, sent: Sent) -> None:
+        offsets = [self._hub.append(self._topic, self._partition, sent) for _ in range(sent.fate.copies)]
+        report = sent.fate.report
+        if report == Reporting.NONE:
+            self._silent = True
+        if self._silent or sent.landed is None:
+            return
+        lied = report == Reporting.ERROR
+        offset, error = (None, NOT_KNOWN if lied else NOT_SENT) if lied or not offsets else (offsets[0], None)
+        for _ in range(2 if report == Reporting.TWICE else 1):
+            sent.landed(offset, error)
+
+
+class MemoryHub:
+    """One hub's topics in memory. Without faults everything sent is delivered at the next call that waits or takes.
+
+    `advance` is called by a `wait` that finds nothing, with the seconds that it may let pass: where time is virtual, here it
+    goes on. `unavailable` makes every read fail and holds back every record.
+    """
+
+    def __init__(
+        self,
+        partition_count: int,
+        clock: Clock,
+        *,
+        hub: str = "memory",
+        faults: Faults | None = None,
+        advance: Advance | None = None,
+    ) -> None:
+        self.clock = clock
+        self.faults = faults or Faults()
+        self.advance = advance
+        self.unavailable = False
+        self.record_bytes_max = 1_000_000
+        self.in_flight_max = 100_000
+        self._hub = hub
+        self._partition_count = partition_count
+        self._created = 0
+        self._lanes: list[Lane] = []
+        self._detached: list[Lane] = []
+        self._journals: dict[tuple[str, int], Journal] = {}
+        self.recreate()
+
+    @property
+    def identity(self) -> HubIdentity:
+        return HubIdentity(self._hub, "memory-cluster", f"memory-topic-{self._created}", self._partition_count)
+
+    def recreate(self) -> None:
+        """Delete all topics and create them again under the same names: another hub (R14)."""
+        self._created += 1
+        self._journals.clear()
+
+    def journal(self, topic: str, partition: int) -> Journal:
+        """One partition's records, for a test to look at, trim or cut."""
+        return self._journals.setdefault((topic, partition), Journal())
+
+    def append(self, topic: str, partition: int, sent: Sent) -> int:
+        """Put a record at the end of a partition, as any writer could."""
+        journal = self.journal(topic, partition)
+        if topic == INBOX:
+            journal.skip(self.faults.take_gap(partition))
+        offset = journal.end
+        journal.append(LogRecord(offset, sent.key.encode(), sent.value, self.clock.wall_ms(), sent.headers))
+        return offset
+
+    def open_lane(self, topic: str, partition: int) -> Lane:
+        lane = Lane(self, topic, partition)
+        self._lanes.append(lane)
+        return lane
+
+    def close_lane(self, lane: Lane, topic: str, partition: int) -> None:
+        """The sender is gone; its appends to the history may land all the same (R4)."""
+        self._lanes.remove(lane)
+        delay = self.faults.take_late_landing(partition) if topic == HISTORY and len(lane) else None
+        if delay is None:
+            lane.drop()
+        else:
+            lane.detach(delay)
+            self._detached.append(lane)
+
+    def step(self) -> None:
+        """Move every record on its way one step on."""
+        if self.unavailable:
+            return
+        for lane in (*self._lanes, *self._detached):
+            lane.step()
+        self._detached = [lane for lane in self._detached if len(lane)]
+
+    def check(self) -> None:
+        if self.unavailable:
+            raise LogUnavailable(f"hub {self._hub!r} in memory is switched off")
+
+    def span(self, topic: str, partition: int) -> LogSpan:
+        self.check()
+        journal = self.journal(topic, partition)
+        return LogSpan(journal.start, journal.end)
