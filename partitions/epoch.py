@@ -16,6 +16,9 @@ from .ports import BufferFull, HistoryWriter
 
 T = TypeVar("T")
 
+# Everything in an envelope but the instance id and the body: a mark, nine numbers of at most ten bytes, three digests.
+ENVELOPE_BYTES_MAX = 256
+
 
 class EpochEnded(Exception):
     """A report did not name the expected offset: this owner may append no more under this epoch (R4)."""
@@ -75,7 +78,7 @@ class Epoch(Generic[T]):
     def append(self, kind: RecordKind, instance_id: str, body: bytes, effect: T) -> Appended[T]:
         """Send one record; a body that is too large goes as adjacent parts that count when complete (R1)."""
         first = self.next_offset
-        room = self._record_bytes_max
+        room = self._record_bytes_max - ENVELOPE_BYTES_MAX - len(instance_id.encode())
         pieces = [body] if len(body) <= room else [body[at : at + room] for at in range(0, len(body), room)]
         for part, piece in enumerate(pieces):
             opening, self._opening = self._opening, None

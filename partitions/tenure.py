@@ -20,7 +20,7 @@ from perdure.schemas.messages import Inbound, Origin
 from perdure.schemas.records import DEAD_LETTER, RecordKind, Send, TurnBody
 
 from .confirmation import Confirmation, Decided
-from .epoch import Epoch
+from .epoch import Epoch, EpochEnded
 from .holdings import Holdings
 from .instances import Slot
 from .intake import Kind, Taken
@@ -31,11 +31,15 @@ from .ports import LogRecord
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A message for an instance and what is consumed with it: an inbox offset, or the sequence of a send to ourselves."""
+    """A message for an instance and what is consumed with it: an inbox offset, or the sequence of a send to ourselves.
+
+    `value` is the inbox record as it came, for the dead letters.
+    """
 
     message: Inbound
     offset: int = -1
     local: int = 0
+    value: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class Tenure:
         at_once, alone = holdings.read_lost()
         self._lost, self._suspects = deque(at_once), deque(alone)
         self._suspect: Inbound | None = None
+        self._progress_at = holdings.parts.clock.monotonic()
         self.draining = False
 
     def receive(self, records: Iterable[LogRecord]) -> None:
@@ -96,6 +101,7 @@ class Tenure:
         """One round; true if anything was done. Raises EpochEnded."""
         # 1. Reports in order; what they confirm becomes visible: store, then effects, then replies (R4, R5).
         worked = self._confirmation.take(self._epoch.take_confirmed())
+        self._check_progress(worked)
         # 2. Back-pressure: while appends wait, decide nothing more; what frees them comes in by step 1 (R10).
         self._epoch.send_backlog()
         if self._epoch.backlog or self._epoch.in_flight >= self._home.settings.appends_in_flight_max:
@@ -115,6 +121,14 @@ class Tenure:
         if self._confirmation.checkpoint_due:
             self.append_checkpoint()
         return worked or sent or bool(mail.mail or mail.idle or mail.reads or self._ready)
+
+    def _check_progress(self, worked: bool) -> None:
+        """A report that does not come in time ends the epoch: the record may be there or not, and recovery will see (R4)."""
+        now, limit = self._home.parts.clock.monotonic(), self._home.settings.append_seconds_max
+        if worked or not self._epoch.in_flight:
+            self._progress_at = now
+        elif now - self._progress_at > limit:
+            raise EpochEnded(f"epoch {self._epoch.number}: an append was not reported within {limit} s")
 
     def _take_mail(self, now_ms: int) -> Round:
         mail, home = Round(), self._home
@@ -159,7 +173,7 @@ class Tenure:
         """What one inbox record is to this round."""
         inbound, counts = taken.inbound, self._home.counts
         if taken.kind == Kind.MESSAGE and inbound is not None:
-            mail.add(Mail(inbound, taken.offset))
+            mail.add(Mail(inbound, taken.offset, value=taken.record.value))
             return
         if taken.kind == Kind.QUERY and inbound is not None:
             mail.reads.append(taken.offset)
@@ -171,17 +185,17 @@ class Tenure:
             target = partition_of(inbound.instance_id, self._home.identity.partition_count)
             mail.letters.append(Letter(target, inbound.instance_id, replace(inbound, origin=None, forwards=inbound.forwards + 1)))
         elif taken.kind == Kind.UNREADABLE:
-            mail.letters.append(self._dead_letter(taken.reason, taken.record.value, taken.record, inbound))
+            name = inbound.instance_id if inbound is not None else ""
+            mail.letters.append(self._dead_letter(taken.reason, taken.record.value, taken.offset, name))
         elif taken.kind == Kind.DUPLICATE:
             counts.duplicates += 1
         else:
             counts.out_of_order += 1
 
-    def _dead_letter(self, reason: str, value: bytes | None, record: LogRecord | None, inbound: Inbound | None) -> Letter:
+    def _dead_letter(self, reason: str, value: bytes | None, offset: int, instance_id: str) -> Letter:
         self._home.counts.dead_letters += 1
-        name = inbound.instance_id if inbound is not None else ""
-        headers = {"partition": str(self._home.partition), "offset": str(record.offset if record is not None else -1), "instance": name}
-        return Letter(DEAD_LETTER, name, encode_dead_letter(reason, value, headers))
+        headers = {"partition": str(self._home.partition), "offset": str(offset), "instance": instance_id}
+        return Letter(DEAD_LETTER, instance_id, encode_dead_letter(reason, value, headers))
 
     def _take_turns(self, name: str, mail: Round, now_ms: int) -> None:
         """One turn, and another where a purge cut the first one short."""
@@ -205,7 +219,9 @@ class Tenure:
         counts.turns += 1
         counts.results_dropped += turn.dropped
         taken = mails[: turn.taken]
-        round_.letters.extend(self._dead_letter(reason, encode_inbound(message), None, message) for message, reason in turn.unroutable)
+        for message, reason in turn.unroutable:
+            mail = next(mail for mail in taken if mail.message is message)
+            round_.letters.append(self._dead_letter(reason, mail.value or encode_inbound(message), mail.offset, name))
         if turn.empty:
             round_.idle.extend(mail.offset for mail in taken if mail.offset >= 0)
             round_.idle_locals.extend(mail.local for mail in taken if mail.local)
