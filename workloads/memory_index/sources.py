@@ -56,7 +56,10 @@ class BadSource(ValueError):
 
 
 def write_export_as_lines(source: Source, folder: Path) -> Path:
-    """Write the documents of a conversations.json as JSONL into `folder` and return the file. The same each time."""
+    """Write the documents of a conversations.json as JSONL into `folder`, unless they are there, and return the file."""
+    path = folder / f"{digest_of(source.path)}.jsonl"
+    if path.exists():
+        return path
     if not source.person or "/" in source.person:
         raise BadSource(f"{source.path}: an export needs the person whose it is (without '/'), found {source.person!r}")
     try:
@@ -72,7 +75,6 @@ def write_export_as_lines(source: Source, folder: Path) -> Path:
         except (BadDocument, AttributeError) as error:
             # Kept as a line that is no document: it is then rejected, counted and shown like any other.
             lines.append(orjson.dumps(f"conversation {number}: {error}"))
-    path = folder / f"{digest_of(source.path)}.jsonl"
     replace_file(path, b"".join(line + b"\n" for line in lines))
     return path
 
