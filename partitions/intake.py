@@ -53,12 +53,14 @@ class Intake:
         self._order: deque[tuple[int, SourceMark | None]] = deque()
         self._moved: dict[tuple[str, int], SourceMark] = {}
         self.mark = confirmed.inbox_mark
+        self._arrived = confirmed.inbox_mark - 1
         self.dropped = 0
 
     def take(self, record: LogRecord) -> Taken | None:
-        """Understand one record, the next of the inbox. None: it was consumed before."""
-        if record.offset < self.mark:
+        """Understand one record, the next of the inbox. None: it was consumed before, or came before."""
+        if record.offset <= self._arrived:
             return None
+        self._arrived = record.offset
         taken = self._read(record)
         origin = taken.inbound.origin if taken.inbound is not None else None
         mark = None

@@ -18,6 +18,7 @@ from .index import index_changes
 from .instances import execution_part, read_state
 from .keys import ANCHOR, outbox_key
 from .ledger import Confirmed, take_changes
+from .overlay import OverlayStore
 from .ports import Change, HubIdentity, Log, LogRecord, Store, StoreCorrupt, Stores
 from .reader import Accepted, RunState, Void, read_record
 from .state import Anchor, PartitionState, decode_anchor, encode_anchor
@@ -89,6 +90,24 @@ class Fold:
         changes, self._changes = self._changes, []
         self.store.write(changes)
         return changes
+
+
+def read_only(log: Log, partition: int, base: Store | None) -> tuple[Store, int]:
+    """The partition's state as of the end of the log, folded in memory over `base` where that can be trusted; for looking on
+    while nobody owns it. Also the last accepted offset, -1 for none."""
+    found = decode_anchor(value) if base is not None and (value := base.get(ANCHOR)) is not None else None
+    if found is None or not _is_anchored(log, partition, found[0]):
+        found = None
+        if base is not None:
+            base.close()
+    anchor, state = found if found is not None else (None, PartitionState())
+    store = OverlayStore(base if found is not None else None)
+    tail = _Tail(log, Fold(store, log.identity, partition, anchor, state))
+    start = anchor.offset + 1 if anchor is not None else 0
+    for record in log.read_history(partition, start, log.span_history(partition).end):
+        tail.take(record)
+    tail.write()
+    return store, tail.fold.anchor.offset if tail.fold.anchor is not None else -1
 
 
 def open_store(log: Log, stores: Stores, partition: int) -> tuple[Store, Anchor | None, PartitionState]:
