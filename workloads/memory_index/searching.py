@@ -106,7 +106,7 @@ class MemoryIndex:
         if not scope.abandoned:
             must.append((tantivy.Occur.Must, tantivy.Query.term_query(self._index.schema, "current", field_value=True)))
         hits = self._searcher.search(tantivy.Query.boolean_query(must), limit=_CANDIDATES).hits
-        ids = [self._searcher.doc(address).get_first("id") for _, address in hits]
+        ids = [str(self._searcher.doc(address).get_first("id")) for _, address in hits]
         return {self._position[found]: rank for rank, found in enumerate(ids, 1)}
 
     def _rank_by_vectors(self, question: str, scope: Scope) -> dict[int, int]:

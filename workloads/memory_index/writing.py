@@ -113,8 +113,9 @@ def count_passages(directory: IndexDirectory, person: str) -> int:
     found = 0
     for name in directory.open_generations():
         index = open_index(directory.generation(name))
+        searcher = index.searcher()
         query = tantivy.Query.term_query(index.schema, "person", person)
-        found += index.searcher().search(query, limit=1).count
+        found += len(searcher.search(query, limit=max(1, searcher.num_docs)).hits)
     return found
 
 
