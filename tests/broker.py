@@ -275,6 +275,7 @@ def fetch_jars() -> None:
         str(POM),
         "dependency:copy-dependencies",
         f"-DoutputDirectory={LIBS}",
+        f"-Dmaven.repo.local={ROOT / 'build' / 'maven'}",
         "-DincludeScope=runtime",
     ]
     try:
