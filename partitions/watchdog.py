@@ -1,0 +1,118 @@
+"""TurnWatchdog: interrupts a turn that blocks or never ends, so that the other instances go on.
+
+Rules of this file: author's code is interrupted by an exception raised inside it, which it cannot mistake for its own; nothing is
+raised once the turn is over. What Python cannot interrupt (a call in C that does not return) is named in an alarm.
+"""
+
+import contextlib
+import ctypes
+import faulthandler
+import signal
+import sys
+import threading
+import traceback
+from time import monotonic
+from types import FrameType, TracebackType
+
+import structlog
+
+from perdure.actors.errors import TurnInterrupted
+
+_log = structlog.get_logger(__name__)
+# Its default action is to be ignored, and next to nothing else uses it: a stray one does no harm.
+_SIGNAL = signal.SIGURG
+_raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+
+class TurnWatchdog:
+    """`with watchdog:` around every turn, on the thread that made it. A turn longer than `seconds_max` ends with
+    TurnInterrupted, whatever the code made of it; one that still runs after twice that is named in an alarm.
+
+    With `dump_stacks` the stacks of all threads go to stderr when not even this thread can run (a call in C that keeps the GIL).
+    """
+
+    def __init__(self, seconds_max: float, *, dump_stacks: bool = False) -> None:
+        self._seconds_max = seconds_max
+        self._dump_stacks = dump_stacks
+        self._engine = threading.get_ident()
+        self._on_main = threading.current_thread() is threading.main_thread()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._began = 0.0  # 0: no turn is running
+        self._turn = 0
+        self._doomed = -1
+        self._previous_action = signal.signal(_SIGNAL, self._on_signal) if self._on_main else None
+        self._thread = threading.Thread(target=self._watch, name="perdure-turn-watchdog", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> None:
+        self._began = monotonic()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        turn = self._turn
+        try:
+            self._leave(turn)
+        except TurnInterrupted:
+            self._leave(turn)  # it was raised just here; the next one is a quarter of the limit away
+        if self._doomed == turn:
+            self._end_doomed(kind)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._on_main:
+            signal.signal(_SIGNAL, self._previous_action)
+
+    def _leave(self, turn: int) -> None:
+        with self._lock:
+            self._began = 0.0
+            self._turn = turn + 1
+
+    def _end_doomed(self, kind: type[BaseException] | None) -> None:
+        """The turn was to be interrupted. Nothing may be raised after it, and it may not pass for a turn that was not."""
+        if not self._on_main:
+            # Under way, or not: after this call it is neither.
+            with contextlib.suppress(TurnInterrupted):
+                _raise_in_thread(ctypes.c_ulong(self._engine), None)
+        if kind is None:
+            raise TurnInterrupted
+
+    def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        """On the engine's thread, between two of its instructions: the turn is running, or it is over."""
+        if self._began and self._doomed == self._turn:
+            raise TurnInterrupted
+
+    def _watch(self) -> None:
+        interval = self._seconds_max / 4
+        alarmed = -1
+        while not self._stop.wait(interval):
+            if self._dump_stacks:
+                faulthandler.dump_traceback_later(2 * self._seconds_max + interval, exit=False)
+            turn, began = self._turn, self._began
+            lasted = monotonic() - began if began else 0.0
+            if lasted < self._seconds_max:
+                continue
+            if lasted >= 2 * self._seconds_max and alarmed != turn:
+                alarmed = turn
+                self._alarm(lasted)
+            self._interrupt(turn)
+        if self._dump_stacks:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _interrupt(self, turn: int) -> None:
+        with self._lock:
+            if self._turn != turn or not self._began:
+                return
+            self._doomed = turn
+            if not self._on_main:
+                _raise_in_thread(ctypes.c_ulong(self._engine), ctypes.py_object(TurnInterrupted))
+        if self._on_main:
+            # A signal ends a blocking call as well; the handler raises only while this turn lasts.
+            signal.pthread_kill(self._engine, _SIGNAL)
+
+    def _alarm(self, lasted: float) -> None:
+        frame = sys._current_frames().get(self._engine)
+        stack = "".join(traceback.format_stack(frame)) if frame is not None else "unknown"
+        _log.error("turn.cannot_be_interrupted", seconds=round(lasted, 1), stack=stack)
