@@ -23,7 +23,7 @@ def rows() -> list[tuple[str, list[str]]]:
 
 
 @cache
-def tests_in(path: Path) -> frozenset[str]:
+def names_in(path: Path) -> frozenset[str]:
     """Test ids of a file without the file: functions, and methods of test classes."""
     names = set()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -36,7 +36,7 @@ def tests_in(path: Path) -> frozenset[str]:
 def exists(test_id: str) -> bool:
     name, _, test = test_id.partition("::")
     path = ROOT / name
-    return path.is_file() and test in tests_in(path)
+    return path.is_file() and test in names_in(path)
 
 
 def test_every_row_names_a_test() -> None:
