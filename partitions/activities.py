@@ -77,13 +77,16 @@ class ActivityPool(Protocol):
         """Results since the last call, in the order in which they came."""
 
     def cancel(self, partition: int, instance_id: str, execution_id: str, task_id: int | None = None) -> None:
-        """Give up one task or all of an execution; no result of it comes any more."""
+        """Give up one task or all of an execution; no result of it comes any more, but for one that was there already."""
 
     def cancel_partition(self, partition: int) -> None:
         """Give up everything of `partition`, results not taken included: another process owns it now."""
 
     def running(self, partition: int) -> frozenset[Attempt]:
         """Attempts that were dispatched and whose result was not taken yet."""
+
+    def running_count(self, partition: int) -> int:
+        """How many they are. Any thread may ask."""
 
     def step(self) -> bool:
         """Start what may start, go on with what can go on; True if anything was done."""

@@ -17,19 +17,22 @@ from perdure.actors.failures import failure_of
 from perdure.schemas.events import NULL, Failure
 
 from .loop_watch import LoopWatch
+from .ports import Clock
 from .run import FOREVER, Run
 
 Ended = Callable[[Run, bytes, Failure | None], None]
 _POLL_SECONDS = 0.01
+# Bounds how long the engine stays away from its partitions for activities that never suspend.
+STARTS_PER_STEP_MAX = 500
 
 
 class AsyncLane:
     """Runs at most `running_max` async activities at a time; `ended` is called for each, on the engine's thread, in `step`."""
 
-    def __init__(self, ended: Ended, wake: Callable[[], None], running_max: int, starts_per_step_max: int) -> None:
+    def __init__(self, ended: Ended, wake: Callable[[], None], clock: Clock, running_max: int) -> None:
         self._ended = ended
+        self._clock = clock
         self._running_max = running_max
-        self._starts_per_step_max = starts_per_step_max
         self._starts_left = 0
         self._selector = selectors.DefaultSelector()
         self._loop = asyncio.SelectorEventLoop(self._selector)
@@ -61,7 +64,7 @@ class AsyncLane:
         """Begin what may begin and go on with what can; True if any activity began."""
         if not self._ready and not self.running:
             return False
-        self._starts_left = self._starts_per_step_max
+        self._starts_left = STARTS_PER_STEP_MAX
         drivers = 1
         while True:
             woken = self._wake_drivers(drivers)
@@ -70,7 +73,7 @@ class AsyncLane:
             if not self._ready or not woken or self._starts_left <= 0:
                 break
             drivers *= 2
-        return self._starts_left < self._starts_per_step_max
+        return self._starts_left < STARTS_PER_STEP_MAX
 
     def wait_seconds(self) -> float:
         """How long the engine may wait; it is woken if the loop has something before. Call it right before waiting."""
@@ -143,7 +146,7 @@ class AsyncLane:
             await idle
 
     async def _run(self, run: Run, task: "asyncio.Task[None]") -> None:
-        run.started = monotonic()
+        run.started = self._clock.monotonic()
         run.cancel_async = task.cancel
         result, failure = NULL, None
         try:

@@ -16,6 +16,7 @@ from typing import cast
 from perdure.actors.failures import failure_of
 from perdure.schemas.events import NULL, Failure
 
+from .ports import Clock
 from .run import FOREVER, Run
 
 Finished = tuple[Run, bytes, Failure | None]
@@ -27,8 +28,9 @@ _POLL_SECONDS = 0.001
 class PlainLane:
     """Runs at most `running_max` functions at a time. `wake` is called from threads when results are there."""
 
-    def __init__(self, wake: Callable[[], None], running_max: int) -> None:
+    def __init__(self, wake: Callable[[], None], clock: Clock, running_max: int) -> None:
         self._wake = wake
+        self._clock = clock
         self._running_max = running_max
         self._ready: deque[Run] = deque()
         self._handed: deque[Run] = deque()
@@ -123,7 +125,7 @@ class PlainLane:
                     run = self._handed.popleft()
                 except IndexError:
                     break
-                self._finished.append(_finish(run))
+                self._finished.append(_finish(run, self._clock))
                 # While functions wait the engine looks by itself, so a batch of short ones wakes it once.
                 if not self._handed and not self._signalled:
                     self._signalled = True
@@ -131,10 +133,10 @@ class PlainLane:
             self._idle.append(inbox)
 
 
-def _finish(run: Run) -> Finished:
+def _finish(run: Run, clock: Clock) -> Finished:
     if not run.wanted:
         return run, NULL, None
-    run.started = monotonic()
+    run.started = clock.monotonic()
     try:
         # A context of its own: what one activity sets there, the next one does not see.
         return run, cast("bytes", Context().run(run.invoke, run)), None

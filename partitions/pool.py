@@ -18,12 +18,11 @@ _CLOSE_GRACE_SECONDS = 1.0
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
     """Limits of one process. Beyond `async_max` and `plain_max` activities are queued; from `queued_max` on no new work should
-    be begun (R10). `starts_per_step_max` bounds how long the engine stays away from its partitions."""
+    be begun (R10)."""
 
     async_max: int = 1_000
     plain_max: int = 64
     queued_max: int = 1_000
-    starts_per_step_max: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +44,8 @@ class LocalPool:
         self._find = find
         self._clock = clock
         self._settings = settings
-        self._async = AsyncLane(self._end, wake, settings.async_max, settings.starts_per_step_max)
-        self._plain = PlainLane(wake, settings.plain_max)
+        self._async = AsyncLane(self._end, wake, clock, settings.async_max)
+        self._plain = PlainLane(wake, clock, settings.plain_max)
         self._deadlines = Deadlines()
         self._runs: dict[int, dict[_Execution, dict[tuple[int, int], Run]]] = {}
         self._results: dict[int, list[ActivityResult]] = {}
@@ -96,6 +95,10 @@ class LocalPool:
     def running(self, partition: int) -> frozenset[Attempt]:
         runs = (run.task.key for runs in self._runs.get(partition, {}).values() for run in runs.values())
         return frozenset((*runs, *(result.task.key for result in self._results.get(partition, ()))))
+
+    def running_count(self, partition: int) -> int:
+        """How many attempts `running` has; any thread may ask."""
+        return sum(map(len, list(self._runs.get(partition, {}).values()))) + len(self._results.get(partition, ()))
 
     def step(self) -> bool:
         # 1. What threads have finished; 2. what is out of time; 3. what may start or go on.
