@@ -52,6 +52,23 @@ class LogTruncated(Exception):
     """The offset asked for is below the start of the log or beyond its end; the message names both (R6, R14)."""
 
 
+class LogCorrupt(Exception):
+    """The log holds what was never written to it; the message names file and position, or topic, partition and offset."""
+
+
+class LogLocked(Exception):
+    """Another process has the log open; the message names its directory and that process."""
+
+
+class HubMissing(Exception):
+    """There is no such hub; the message says how to create it."""
+
+
+class HubRefused(Exception):
+    """The hub is not what this process can work with: partition count, settings of a topic, format. The message names what was
+    expected and what was found."""
+
+
 class HistoryWriter(Protocol):
     """The append side of one history partition, with a producer of its own (R4)."""
 

@@ -1,6 +1,6 @@
 """The adversarial log and the store in memory, for simulation and tests."""
 
-from .faults import Fate, Faults, FaultRates, FaultScript, RandomFaults, Reporting
+from .faults import Fate, FaultRates, Faults, FaultScript, RandomFaults, Reporting
 from .hub import MemoryHub
 from .log import MemoryLog
 from .store import MemoryStore, MemoryStores
