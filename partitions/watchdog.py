@@ -42,6 +42,7 @@ class TurnWatchdog:
         self._turn = 0
         self._doomed = -1
         self._previous_action = signal.signal(_SIGNAL, self._on_signal) if self._on_main else None
+        self._postpone_dump()
         self._thread = threading.Thread(target=self._watch, name="perdure-turn-watchdog", daemon=True)
         self._thread.start()
 
@@ -85,11 +86,9 @@ class TurnWatchdog:
             raise TurnInterrupted
 
     def _watch(self) -> None:
-        interval = self._seconds_max / 4
         alarmed = -1
-        while not self._stop.wait(interval):
-            if self._dump_stacks:
-                faulthandler.dump_traceback_later(2 * self._seconds_max + interval, exit=False)
+        while not self._stop.wait(self._seconds_max / 4):
+            self._postpone_dump()
             turn, began = self._turn, self._began
             lasted = monotonic() - began if began else 0.0
             if lasted < self._seconds_max:
@@ -100,6 +99,11 @@ class TurnWatchdog:
             self._interrupt(turn)
         if self._dump_stacks:
             faulthandler.cancel_dump_traceback_later()
+
+    def _postpone_dump(self) -> None:
+        """Dump the stacks unless this is called again in time: while the GIL is kept, only a thread in C can."""
+        if self._dump_stacks:
+            faulthandler.dump_traceback_later(2.25 * self._seconds_max, exit=False)
 
     def _interrupt(self, turn: int) -> None:
         with self._lock:

@@ -12,6 +12,7 @@ import pytest
 from perdure.partitions.activities import ActivityResult, ActivityTask
 from perdure.partitions.pool import LocalActivity, LocalPool, PoolSettings
 from perdure.partitions.run import Run
+from perdure.schemas.events import Failure
 
 TASK = ActivityTask(0, "order", "1-1", 1, 1, "plain", b"1")
 PLENTY = 10.0
@@ -160,9 +161,32 @@ def test_whatever_an_activity_raises_is_its_failure(engine: Engine, name: str, e
     (failed,) = engine.results(1)
     engine.dispatch(replace(TASK, name="after"))
 
-    assert [type(error).__name__] == failure_types([failed])
+    assert failed.failure is not None
+    assert type(error).__name__ == failed.failure.type.rpartition(".")[2]
     assert [""] == failure_types(engine.results(1))
     assert 1 == engine.pool.counts().failed
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+@pytest.mark.parametrize("name", ["plain", "async"])
+def test_an_exception_that_cannot_be_shown_is_a_failure_too(engine: Engine, name: str) -> None:
+    def fail(run: Run) -> bytes:
+        raise Unspeakable
+
+    async def fail_async(run: Run) -> bytes:
+        raise Unspeakable
+
+    engine.plain(fail)
+    engine.coroutine(fail_async)
+    engine.dispatch(replace(TASK, name=name))
+
+    assert [Failure("Unspeakable", "its text cannot be shown: RuntimeError")] == [
+        result.failure for result in engine.results(1)
+    ]
 
 
 def test_an_async_activity_runs_in_one_task_from_first_line_to_last(engine: Engine) -> None:

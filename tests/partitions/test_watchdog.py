@@ -50,6 +50,22 @@ def spin(seconds: float) -> None:
         pass
 
 
+def swallow_twice() -> None:
+    swallowed = 0
+    while swallowed < 2:
+        try:
+            spin(20)
+        except TurnInterrupted:
+            swallowed += 1
+
+
+def spin_and_complain() -> None:
+    try:
+        spin(20)
+    except TurnInterrupted:
+        raise KeyError("held") from None
+
+
 def test_a_turn_without_end_is_interrupted_and_the_next_ones_are_not(engine: Callable[..., None]) -> None:
     def run() -> None:
         watchdog = TurnWatchdog(LIMIT)
@@ -76,14 +92,9 @@ def test_a_blocking_call_is_interrupted_on_the_main_thread() -> None:
 
 def test_a_turn_that_swallows_the_interrupt_is_interrupted_again_and_does_not_pass(engine: Callable[..., None]) -> None:
     def run() -> None:
-        swallowed = 0
         watchdog = TurnWatchdog(LIMIT)
         with pytest.raises(TurnInterrupted), watchdog:
-            while swallowed < 2:
-                try:
-                    spin(20)
-                except TurnInterrupted:
-                    swallowed += 1
+            swallow_twice()
         watchdog.close()
 
     engine(run)
@@ -93,10 +104,7 @@ def test_an_exception_of_the_turn_wins_over_the_interrupt(engine: Callable[..., 
     def run() -> None:
         watchdog = TurnWatchdog(LIMIT)
         with pytest.raises(KeyError), watchdog:
-            try:
-                spin(20)
-            except TurnInterrupted:
-                raise KeyError("held") from None
+            spin_and_complain()
         watchdog.close()
 
     engine(run)
