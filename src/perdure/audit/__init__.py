@@ -1,0 +1,55 @@
+"""Audit: a hub's history checked against the rules of the log protocol, and its decisions against the code.
+
+The digest is unkeyed: it shows accidents and edits, not a chain that was rewritten to its end; and a tail that was cut off, or
+a last record that was changed, shows only against a head that was kept elsewhere.
+"""
+
+from collections.abc import Iterable
+
+from .decisions import Decisions, ReplayedCode
+from .export import ExportError, Records, read_export, read_log, write_export
+from .partition import PartitionAudit
+from .report import AuditReport, Blame, Counts, Finding, Head
+
+__all__ = [
+    "AuditReport",
+    "Blame",
+    "Counts",
+    "ExportError",
+    "Finding",
+    "Head",
+    "Records",
+    "ReplayedCode",
+    "audit_records",
+    "read_export",
+    "read_log",
+    "write_export",
+]
+
+
+def audit_records(
+    records: Records, code: ReplayedCode | None = None, *, heads: Iterable[Head] = (), only: str | None = None
+) -> AuditReport:
+    """Audit every partition in `records`.
+
+    Without `code`, decisions are not run again. `heads` are what the log must hold at least; `only` names the one instance
+    whose turns are looked at.
+    """
+    heads = tuple(heads)
+    audits: list[PartitionAudit] = []
+    for partition in sorted({*records, *(head.partition for head in heads)}):
+        own = [head for head in heads if head.partition == partition]
+        audit = PartitionAudit(partition, Decisions(code) if code is not None else None, heads=own, only=only)
+        for record in records.get(partition, ()):
+            audit.take(record)
+        audit.finish()
+        audits.append(audit)
+    counts = Counts()
+    for audit in audits:
+        counts.add(audit.counts)
+    return AuditReport(
+        findings=tuple(finding for audit in audits for finding in audit.findings),
+        counts=counts,
+        counts_by_partition={audit.partition: audit.counts for audit in audits},
+        heads=tuple(audit.head for audit in audits if audit.head is not None),
+    )

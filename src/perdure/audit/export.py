@@ -1,0 +1,75 @@
+"""A hub's history in a file: JSON lines, one record each, offsets kept, so that an audit of the file is one of the log."""
+
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import orjson
+
+from perdure.partitions.ports import Log, LogRecord
+
+Records = Mapping[int, Iterable[LogRecord]]
+
+
+class ExportError(Exception):
+    """A line of an export that is none; the message names file and line."""
+
+
+def read_log(log: Log) -> dict[int, Iterator[LogRecord]]:
+    """The history of every partition, as far as it goes now. Reading blocks."""
+    spans = {partition: log.span_history(partition) for partition in range(log.identity.partition_count)}
+    return {partition: log.read_history(partition, span.start, span.end) for partition, span in spans.items()}
+
+
+def write_export(records: Records, out: TextIO) -> int:
+    """Write all records; return how many."""
+    count = 0
+    for partition in sorted(records):
+        for record in records[partition]:
+            out.write(_line(partition, record))
+            count += 1
+    return count
+
+
+def _line(partition: int, record: LogRecord) -> str:
+    line = {
+        "partition": partition,
+        "offset": record.offset,
+        "timestamp_ms": record.timestamp_ms,
+        "key": _show_key(record.key),
+        "value": None if record.value is None else b64encode(record.value).decode(),
+    }
+    return orjson.dumps(line).decode() + "\n"
+
+
+def _show_key(key: bytes | None) -> Any:
+    """Keys are text, but a stranger's may be anything."""
+    try:
+        return None if key is None else key.decode()
+    except UnicodeDecodeError:
+        return {"base64": b64encode(key or b"").decode()}
+
+
+def read_export(path: Path) -> dict[int, list[LogRecord]]:
+    """The records of an export by partition, in the order of the file. Raises ExportError, OSError."""
+    records: dict[int, list[LogRecord]] = {}
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                partition, record = _parse(orjson.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ExportError(f"{path.name}, line {number}: expected an exported record, found {error}") from error
+            records.setdefault(partition, []).append(record)
+    return records
+
+
+def _parse(line: Any) -> tuple[int, LogRecord]:
+    key, value = line["key"], line["value"]
+    record = LogRecord(
+        offset=int(line["offset"]),
+        key=b64decode(key["base64"], validate=True) if isinstance(key, dict) else None if key is None else key.encode(),
+        value=None if value is None else b64decode(value, validate=True),
+        timestamp_ms=int(line["timestamp_ms"]),
+    )
+    return int(line["partition"]), record

@@ -1,0 +1,113 @@
+"""What the records of one partition say of its inbox, its sends, its sources and its time, held to R7, R8 and R11."""
+
+from collections.abc import Iterator
+
+from perdure.partitions.partitioner import partition_of
+from perdure.partitions.state import PartitionState
+from perdure.schemas.codec import WireError, decode_inbound
+from perdure.schemas.records import DEAD_LETTER, Checkpoint, Send, TurnBody
+
+Wrong = Iterator[tuple[str, str]]
+"""Rule and message."""
+
+
+class Marks:
+    """The state of a partition apart from its instances, checked as it moves."""
+
+    def __init__(self, partition: int) -> None:
+        self._partition = partition
+        self._state = PartitionState()
+        self._locals: set[int] = set()
+        self.partition_count = 0
+
+    def take_body(self, body: TurnBody) -> Wrong:
+        """Apply one TURN, PARTITION or FORGOTTEN record."""
+        state = self._state
+        if body.time_ms < state.time_ms:
+            yield "R11", f"partition time went back from {state.time_ms} to {body.time_ms}"
+        yield from self._check_consumed(body)
+        yield from self._check_cursors(body)
+        yield from self._check_sources(body)
+        yield from self._check_locals(body)
+        yield from self._check_sends(body)
+        state.apply_body(body)
+
+    def take_checkpoint(self, checkpoint: Checkpoint) -> Wrong:
+        """Compare what a checkpoint states with what the records before it say (R15)."""
+        expected = self._state.checkpoint(checkpoint.base)
+        for name in Checkpoint.__slots__:
+            stated, found = getattr(checkpoint, name), getattr(expected, name)
+            if stated != found:
+                yield "R15", f"the checkpoint's {name} is {stated}, the records before it say {found}"
+
+    def take_level(self, level: int) -> Wrong:
+        """Apply a raised format level (R12)."""
+        if level <= self._state.level:
+            yield "R12", f"the format level was raised from {self._state.level} to {level}"
+        self._state.level = max(self._state.level, level)
+
+    def _check_consumed(self, body: TurnBody) -> Wrong:
+        state, seen = self._state, set[int]()
+        for offset in body.consumed:
+            if offset < state.inbox_mark or offset in state.consumed_above or offset in seen:
+                yield "R8", f"inbox offset {offset} was consumed twice"
+            seen.add(offset)
+        if body.inbox_mark < state.inbox_mark:
+            yield "R8", f"the inbox mark went back from {state.inbox_mark} to {body.inbox_mark}"
+
+    def _check_cursors(self, body: TurnBody) -> Wrong:
+        state = self._state
+        for cursor in body.cursors:
+            decided, acked = state.decided.get(cursor.target, 0), state.acked.get(cursor.target, 0)
+            if not acked < cursor.acked <= decided:
+                yield (
+                    "R7",
+                    f"the cursor of target {cursor.target} moved from {acked} to {cursor.acked}, with {decided} sends decided",
+                )
+
+    def _check_sources(self, body: TurnBody) -> Wrong:
+        state, taken = self._state, 0
+        for source in body.sources:
+            known = state.sources.get((source.topic_id, source.partition), 0)
+            taken += source.sequence - known
+            if source.sequence <= known:
+                yield "R7", f"source {source.topic_id}/{source.partition} went from {known} to {source.sequence}"
+        # The mark passes every message whose source it states, so a source cannot move further than the mark.
+        if taken > body.inbox_mark - state.inbox_mark:
+            yield "R7", f"sources moved by {taken}, the inbox mark by {body.inbox_mark - state.inbox_mark}"
+
+    def _check_locals(self, body: TurnBody) -> Wrong:
+        for sequence in body.locals:
+            if sequence not in self._locals:
+                yield "R7", f"send {sequence} to the own partition was taken, but was not waiting"
+            self._locals.discard(sequence)
+
+    def _check_sends(self, body: TurnBody) -> Wrong:
+        following = dict(self._state.decided)
+        for send in body.sends:
+            expected = following.get(send.target, 0) + 1
+            following[send.target] = send.sequence
+            if send.sequence != expected:
+                yield "R7", f"send {send.sequence} to target {send.target}, expected {expected}"
+            if send.target == self._partition:
+                self._locals.add(send.sequence)
+            if send.target != DEAD_LETTER:
+                yield from self._check_message(send)
+
+    def _check_message(self, send: Send) -> Wrong:
+        """What is sent is a message for an instance of its target, and names where it comes from."""
+        try:
+            message = decode_inbound(send.message)
+        except WireError as error:
+            yield "R7", f"send {send.sequence} to target {send.target} is no message: {error}"
+            return
+        right = partition_of(message.instance_id, self.partition_count) if self.partition_count else send.target
+        if right != send.target:
+            yield (
+                "R9",
+                f"send {send.sequence} for {message.instance_id!r} goes to partition {send.target}, which is {right}'s",
+            )
+        origin = message.origin
+        own = (None, None) if send.target == self._partition else (self._partition, send.sequence)
+        if own != ((origin.partition, origin.sequence) if origin else (None, None)):
+            yield "R7", f"send {send.sequence} to target {send.target} names another origin: {origin}"

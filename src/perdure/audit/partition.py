@@ -1,0 +1,200 @@
+"""One partition, record by record: R3, then what each record says, then each instance, then the code."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from perdure.partitions.partitioner import HASH, partition_of
+from perdure.partitions.ports import LogRecord
+from perdure.partitions.reader import Accepted
+from perdure.schemas import events as ev
+from perdure.schemas.codec import (
+    UnknownFormat,
+    WireError,
+    decode_carried,
+    decode_checkpoint,
+    decode_claim,
+    decode_level,
+    decode_turn,
+)
+from perdure.schemas.records import RecordKind, TurnBody
+
+from .decisions import Decisions
+from .instances import AuditedInstance, Place
+from .marks import Marks
+from .report import Blame, Counts, Finding, Head
+from .run import Run
+
+
+class PartitionAudit:
+    """The audit of one partition. `only` names the one instance whose turns are looked at; the log is read whole all the same."""
+
+    def __init__(
+        self, partition: int, decisions: Decisions | None, *, heads: Iterable[Head] = (), only: str | None = None
+    ) -> None:
+        self.partition = partition
+        self.findings: list[Finding] = []
+        self.counts = Counts()
+        self.head: Head | None = None
+        self._run = Run(self._report)
+        self._marks = Marks(partition)
+        self._decisions = decisions
+        self._heads = {head.offset: head for head in heads}
+        self._only = only
+        self._instances: dict[str, AuditedInstance] = {}
+        self._released = False
+
+    def take(self, record: LogRecord) -> None:
+        """Audit the next record."""
+        self.counts.records += 1
+        accepted = self._run.take(record)
+        if accepted is None:
+            return
+        self.counts.accepted += 1
+        self._check_head(accepted)
+        if self._released and accepted.kind != RecordKind.CLAIM:
+            self._report(accepted.offset, "R5", "a record of an epoch whose owner had stopped in order")
+        self._released = False
+        try:
+            _TAKE.get(accepted.kind, PartitionAudit._take_unknown)(self, accepted, record)
+        except (WireError, UnknownFormat) as error:
+            self._report(accepted.offset, "R12", str(error))
+
+    def finish(self) -> None:
+        """The log is read to its end."""
+        self._run.finish()
+        self.counts.void = self._run.void
+        for head in self._heads.values():
+            self._report(head.offset, "head", "the log ends before this head, or holds no accepted record there")
+        for instance in self._instances.values():
+            self._leave(instance)
+        if self._decisions is not None:
+            self._decisions.finish()
+            self.counts.executions_replayed = self._decisions.replayed
+            for offset, message, blame in self._decisions.found:
+                self._report(offset, "code", message, blame)
+        self.findings.sort(key=lambda finding: finding.offset)
+
+    def _report(self, offset: int, rule: str, message: str, blame: Blame = Blame.LOG) -> None:
+        self.findings.append(Finding(self.partition, offset, rule, message, blame))
+
+    def _check_head(self, accepted: Accepted) -> None:
+        self.head = Head(self.partition, accepted.offset, accepted.digest)
+        expected = self._heads.pop(accepted.offset, None)
+        if expected is not None and expected.digest != accepted.digest:
+            self._report(
+                accepted.offset,
+                "head",
+                f"the digest here is {accepted.digest.hex()}, the head says {expected.digest.hex()}",
+            )
+
+    def _take_claim(self, accepted: Accepted, record: LogRecord) -> None:
+        self.counts.claims += 1
+        claim = decode_claim(accepted.body, accepted.format)
+        count = self._marks.partition_count or claim.partition_count
+        if (claim.partition_count, claim.hash) != (count, HASH):
+            self._report(
+                accepted.offset,
+                "R9",
+                f"the claim is for {claim.partition_count} partitions by {claim.hash}, expected {count} by {HASH}",
+            )
+        self._marks.partition_count = count
+        self._check_key(record, claim.owner)
+
+    def _take_turn(self, accepted: Accepted, record: LogRecord) -> None:
+        body, name = decode_turn(accepted.body, accepted.format), accepted.instance_id
+        for rule, message in self._marks.take_body(body):
+            self._report(accepted.offset, rule, message)
+        self._released = body.released
+        self._check_key(record, name)
+        if accepted.kind == RecordKind.PARTITION:
+            if name or body.events:
+                self._report(accepted.offset, "R8", f"a partition record changes instance {name!r}")
+            return
+        if self._marks.partition_count and partition_of(name, self._marks.partition_count) != self.partition:
+            right = partition_of(name, self._marks.partition_count)
+            self._report(accepted.offset, "R9", f"instance {name!r} belongs to partition {right}")
+        if self._only in (None, name):
+            self._take_instance(accepted, name, body)
+
+    def _take_instance(self, accepted: Accepted, name: str, body: TurnBody) -> None:
+        instance = self._instances.get(name)
+        if instance is None:
+            instance = self._instances[name] = AuditedInstance(name)
+        if accepted.kind == RecordKind.FORGOTTEN:
+            self.counts.forgotten += 1
+            wrong = instance.forget()
+        else:
+            self._count(body)
+            wrong = instance.take_turn(body, Place(accepted.first_offset, accepted.epoch))
+        for message in wrong:
+            self._report(accepted.offset, "instance", f"{name}: {message}")
+        if self._decisions is not None:
+            self._decisions.take(name, accepted.offset, None if accepted.kind == RecordKind.FORGOTTEN else body)
+        if accepted.kind == RecordKind.FORGOTTEN:
+            self._leave(self._instances.pop(name))
+
+    def _leave(self, instance: AuditedInstance) -> None:
+        self.counts.spanning_instances += instance.spans_claims
+        if instance.state is not None and not instance.state.status.terminal:
+            self.counts.unfinished += 1
+
+    def _count(self, body: TurnBody) -> None:
+        counts = self.counts
+        counts.turns += 1
+        continued = False
+        for event in body.events:
+            if isinstance(event, ev.ExecutionStarted):
+                counts.started += not continued
+            elif isinstance(event, ev.ExecutionCompleted):
+                continued = not event.status.terminal
+                counts.continued += continued
+                if not continued:
+                    counts.finished[event.status.name] += 1
+            elif isinstance(event, ev.ExecutionTerminated):
+                counts.finished[ev.Status.TERMINATED.name] += 1
+            elif isinstance(event, ev.TaskCompleted):
+                counts.activities_completed += 1
+            elif isinstance(event, ev.TaskFailed):
+                counts.activities_failed += event.retry_at_ms == ev.NEVER
+            elif isinstance(event, ev.TaskRescheduled):
+                retry = event.reason == ev.RescheduleReason.RETRY
+                counts.activities_retried += retry
+                counts.activities_redispatched += not retry
+            elif isinstance(event, ev.TimerFired):
+                counts.timers_fired += 1
+
+    def _take_checkpoint(self, accepted: Accepted, _record: LogRecord) -> None:
+        for rule, message in self._marks.take_checkpoint(decode_checkpoint(accepted.body, accepted.format)):
+            self._report(accepted.offset, rule, message)
+
+    def _take_level(self, accepted: Accepted, _record: LogRecord) -> None:
+        for rule, message in self._marks.take_level(decode_level(accepted.body, accepted.format).level):
+            self._report(accepted.offset, rule, message)
+
+    def _take_carried(self, accepted: Accepted, _record: LogRecord) -> None:
+        carried = decode_carried(accepted.body, accepted.format)
+        if carried.as_of >= accepted.offset:
+            self._report(
+                accepted.offset,
+                "R15",
+                f"a carried history of {carried.instance_id!r} as of {carried.as_of}, which is not before it",
+            )
+
+    def _take_unknown(self, accepted: Accepted, _record: LogRecord) -> None:
+        self._report(accepted.offset, "R12", f"a record of kind {accepted.kind}, which this build does not know")
+
+    def _check_key(self, record: LogRecord, expected: str) -> None:
+        """The key is outside of the digest, but says the same as the record."""
+        if (record.key or b"") != expected.encode():
+            self._report(record.offset, "R1", f"the record's key is {record.key!r}, expected {expected!r}")
+
+
+_TAKE: dict[int, Callable[[PartitionAudit, Accepted, LogRecord], Any]] = {
+    RecordKind.CLAIM: PartitionAudit._take_claim,
+    RecordKind.TURN: PartitionAudit._take_turn,
+    RecordKind.PARTITION: PartitionAudit._take_turn,
+    RecordKind.FORGOTTEN: PartitionAudit._take_turn,
+    RecordKind.CHECKPOINT: PartitionAudit._take_checkpoint,
+    RecordKind.LEVEL: PartitionAudit._take_level,
+    RecordKind.CARRIED: PartitionAudit._take_carried,
+}
