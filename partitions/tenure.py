@@ -26,6 +26,7 @@ from .instances import Slot
 from .intake import Kind, Taken
 from .outbox import encode_dead_letter
 from .partitioner import partition_of
+from .place import PLACE
 from .ports import LogRecord
 
 
@@ -93,6 +94,11 @@ class Tenure:
         return len(self._inbox)
 
     @property
+    def checkpoint_age_seconds(self) -> float:
+        """Time since the checkpoint that recovery would start from; 0 while nothing happened after it."""
+        return self._confirmation.checkpoint_age_seconds
+
+    @property
     def quiet(self) -> bool:
         """Nothing is on its way: all that was decided is confirmed."""
         return not self._epoch.in_flight and not self._epoch.backlog
@@ -110,10 +116,10 @@ class Tenure:
         now_ms = self._home.time.now_ms()
         mail = self._take_mail(now_ms)
         # 4. A turn on the tip for each instance that has mail, or has facts that its code may see now.
-        for name in list(mail.mail):
-            self._take_turns(name, mail, now_ms)
+        for name, waiting in mail.mail.items():
+            self._take_turns(name, waiting, mail, now_ms)
         for _ in range(0 if self.draining else len(self._ready)):
-            self._take_turns(self._ready.popleft(), mail, now_ms)
+            self._take_turns(self._ready.popleft(), (), mail, now_ms)
         # 5. What changed no instance is consumed by a partition record, so every round closes its holes (R8).
         self._close_round(mail, now_ms)
         # 6. Confirmed sends go out; the checkpoint, if it is due (R7, R15).
@@ -197,17 +203,17 @@ class Tenure:
         headers = {"partition": str(self._home.partition), "offset": str(offset), "instance": instance_id}
         return Letter(DEAD_LETTER, instance_id, encode_dead_letter(reason, value, headers))
 
-    def _take_turns(self, name: str, mail: Round, now_ms: int) -> None:
+    def _take_turns(self, name: str, waiting: Sequence[Mail], round_: Round, now_ms: int) -> None:
         """One turn, and another where a purge cut the first one short."""
-        waiting = mail.mail.get(name, [])
         while True:
-            taken = self._take_turn(name, waiting, mail, now_ms)
+            taken = self._take_turn(name, waiting, round_, now_ms)
             waiting = waiting[taken:]
             if not waiting:
                 return
 
     def _take_turn(self, name: str, mails: Sequence[Mail], round_: Round, now_ms: int) -> int:
         home, counts = self._home, self._home.counts
+        PLACE.instance, PLACE.turn = name, self._epoch.next_offset
         slot = home.instances.get(name)
         before, since = slot.state, perf_counter()
         inbox = [mail.message for mail in mails]

@@ -18,6 +18,8 @@ import structlog
 
 from perdure.actors.errors import TurnInterrupted
 
+from .place import PLACE
+
 _log = structlog.get_logger(__name__)
 # Its default action is to be ignored, and next to nothing else uses it: a stray one does no harm.
 _SIGNAL = signal.SIGURG
@@ -119,4 +121,4 @@ class TurnWatchdog:
     def _alarm(self, lasted: float) -> None:
         frame = sys._current_frames().get(self._engine)
         stack = "".join(traceback.format_stack(frame)) if frame is not None else "unknown"
-        _log.error("turn.cannot_be_interrupted", seconds=round(lasted, 1), stack=stack)
+        _log.error("turn.cannot_be_interrupted", seconds=round(lasted, 1), stack=stack, **PLACE.fields())

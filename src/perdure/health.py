@@ -1,0 +1,96 @@
+"""/healthz, /readyz and /metrics of a worker process, on a small HTTP server in a thread of its own."""
+
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import orjson
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from perdure.partitions.owner import Phase
+
+from .metrics import WorkerCollector
+from .worker import Worker
+
+Answer = tuple[HTTPStatus, str, bytes]
+_JSON = "application/json"
+# A turn is interrupted after seconds; an engine that made no round for this long will not make one any more.
+ROUND_SECONDS_MAX = 30.0
+
+
+def worker_registry(worker: Worker) -> CollectorRegistry:
+    """What a worker process has to tell Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(WorkerCollector(worker))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+def health(worker: Worker) -> Answer:
+    """Alive: the engine makes its rounds."""
+    age = worker.clock.monotonic() - worker.round_at
+    if age > ROUND_SECONDS_MAX:
+        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "stuck", "seconds_since_last_round": round(age, 1)})
+    return _json(HTTPStatus.OK, {"status": "ok"})
+
+
+def readiness(worker: Worker) -> Answer:
+    """Ready: the group has given us our share, and all of it is recovered."""
+    phases = {str(partition): owner.phase.name.lower() for partition, owner in sorted(worker.owners.copy().items())}
+    crashed = sorted(
+        partition for partition, crashes in list(worker.crashes.items()) if crashes.retry_at != float("inf")
+    )
+    ready = worker.joined and not crashed and all(phase == Phase.OWNING.name.lower() for phase in phases.values())
+    status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
+    return _json(status, {"ready": ready, "joined": worker.joined, "partitions": phases, "crashed": crashed})
+
+
+class HealthServer:
+    """Serves until `close`. Port 0 takes a free one; `port` says which."""
+
+    def __init__(self, worker: Worker, host: str = "127.0.0.1", port: int = 0) -> None:
+        registry = worker_registry(worker)
+
+        class Requests(_Requests):
+            answers: ClassVar = {
+                "/healthz": lambda: health(worker),
+                "/readyz": lambda: readiness(worker),
+                "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)),
+            }
+
+        self._server = ThreadingHTTPServer((host, port), Requests)
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, name="perdure-health", daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Requests(BaseHTTPRequestHandler):
+    """GET of the three paths."""
+
+    answers: ClassVar[dict[str, "object"]] = {}
+    server_version = "perdure"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        answer = self.answers.get(self.path.partition("?")[0])
+        status, content_type, body = (
+            answer() if callable(answer) else _json(HTTPStatus.NOT_FOUND, {"paths": [*self.answers]})
+        )
+        self.send_response(status)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+        """Probes come every few seconds: no line for each."""
+
+
+def _json(status: HTTPStatus, content: dict[str, object]) -> Answer:
+    return status, _JSON, orjson.dumps(content)

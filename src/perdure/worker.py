@@ -1,0 +1,338 @@
+"""Worker: one process's share of a hub. It follows the group's assignment, drives partition owners and activities on one engine
+thread, and hands over when it is told to stop.
+
+Rules of this file: the loop waits in one place; a fault of one partition closes that partition, loudly, and no other; nothing here
+decides who owns a partition, the log does (R6).
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from random import Random
+from threading import get_ident
+from typing import Protocol
+
+import structlog
+
+from perdure.partitions.holdings import Code, OwnerParts, OwnerSettings
+from perdure.partitions.owner import PartitionOwner, Phase
+from perdure.partitions.place import PLACE
+from perdure.partitions.pool import FindActivity, LocalPool, PoolSettings
+from perdure.partitions.ports import (
+    Assigned,
+    Log,
+    LogRecord,
+    LogUnavailable,
+    Lost,
+    Membership,
+    Revoked,
+    StoreCorrupt,
+    Stores,
+)
+from perdure.partitions.watchdog import TurnWatchdog
+
+from .clock import SystemClock
+
+_log = structlog.get_logger("perdure.worker")
+_CRASH_PAUSE_SECONDS = 0.5
+_STEADY_SECONDS = 60.0
+_LAG_EVERY_SECONDS = 10.0
+# Something is due and yet nothing can be done about it (an append is out): do not spin.
+_BLOCKED_SECONDS = 0.001
+
+
+class RunnableApp(Code, Protocol):
+    """What a worker runs: `actors.app.App`."""
+
+    find_activity: FindActivity
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Limits and times of one worker process.
+
+    `drain_seconds` is what activities get to end when the worker stops, `revoke_seconds` when only their partition moves; then
+    `release_seconds_max` for the last records to be confirmed. `idle_seconds_max` bounds every wait.
+    """
+
+    owner: OwnerSettings
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    drain_seconds: float = 30.0
+    revoke_seconds: float = 5.0
+    release_seconds_max: float = 10.0
+    turn_seconds_max: float = 5.0
+    crash_pause_seconds_max: float = 60.0
+    idle_seconds_max: float = 0.2
+    records_per_round_max: int = 2_000
+
+
+@dataclass(slots=True)
+class _HandOver:
+    """A partition on its way out: by `deadline` its activities have ended or, once `releasing`, its last records are confirmed."""
+
+    deadline: float
+    revoked: bool
+    releasing: bool = False
+
+
+@dataclass(slots=True)
+class Crashes:
+    """How often a fault closed a partition here, and when it is tried again."""
+
+    total: int = 0
+    in_a_row: int = 0
+    owned_at: float = float("inf")
+    retry_at: float = float("inf")
+
+
+class Worker:
+    """Runs `app` on its share of the hub. `run` makes its thread the engine; `stop` may be called from any other. Log and
+    stores are the caller's to close."""
+
+    def __init__(
+        self, app: RunnableApp, log: Log, membership: Membership, stores: Stores, settings: WorkerSettings
+    ) -> None:
+        self.clock = SystemClock()
+        self.log = log
+        self.settings = settings
+        self.pool = LocalPool(app.find_activity, self.clock, log.wake, settings.pool)
+        self.owners: dict[int, PartitionOwner] = {}
+        self.crashes: defaultdict[int, Crashes] = defaultdict(Crashes)
+        self.inbox_lag: dict[int, int] = {}
+        self.joined = False
+        self.round_at = self.clock.monotonic()
+        self._membership = membership
+        self._stores = stores
+        self._watchdog: TurnWatchdog | None = None
+        self._parts = OwnerParts(log, stores, self.pool, app, self.clock, Random(), self._watch_turn)  # noqa: S311
+        self._phases: dict[int, Phase] = {}
+        self._hand_overs: dict[int, _HandOver] = {}
+        self._stop_asked = False
+        self._draining = False
+        self._lag_at = 0.0
+
+    def stop(self) -> None:
+        """Take no new turns, let activities end, hand over, and return from `run`. Any thread may call it."""
+        self.ask_to_stop()
+        self.log.wake()
+
+    def ask_to_stop(self) -> None:
+        """`stop` for a signal handler, which may interrupt anything: it wakes nobody, and is seen within `idle_seconds_max`."""
+        self._stop_asked = True
+
+    def run(self) -> None:
+        """Own and work until `stop`. Raises LogUnavailable if membership ends for good."""
+        PLACE.engine, PLACE.hub = get_ident(), self.log.identity.hub
+        self._watchdog = TurnWatchdog(self.settings.turn_seconds_max)
+        try:
+            while not (self._draining and not self.owners):
+                if not self._round():
+                    self.log.wait(self._wait_seconds())
+        finally:
+            self._leave()
+
+    def _round(self) -> bool:
+        """One round; False if there was nothing to do."""
+        self.round_at = self.clock.monotonic()
+        # 1. Who tries what, and whether we go on.
+        self._follow_membership()
+        if self._stop_asked and not self._draining:
+            self._drain()
+        # 2. Mail, to its owners.
+        self._take_inbox()
+        # 3. A round of each owner; it never blocks.
+        worked = False
+        for owner in list(self.owners.values()):
+            worked |= self._step(owner)
+        # 4. Activities.
+        worked |= self.pool.step()
+        # 5. What is on its way out, and what is to be tried again.
+        worked |= self._step_hand_overs()
+        self._retry_crashed()
+        self._sample_lag()
+        return worked
+
+    def _watch_turn(self) -> AbstractContextManager[object]:
+        assert self._watchdog is not None
+        return self._watchdog
+
+    def _wait_seconds(self) -> float:
+        """Until the next thing that is due without any message."""
+        limit = self.settings.idle_seconds_max
+        for owner in self.owners.values():
+            due_ms = owner.next_due_ms()
+            if due_ms is not None:
+                limit = min(limit, max(due_ms / 1000, _BLOCKED_SECONDS))
+        return self.pool.wait_seconds(limit)
+
+    def _leave(self) -> None:
+        """Let go of everything; at the end of an orderly stop there is nothing left to let go of."""
+        for partition in list(self.owners):
+            self._close(partition)
+        self._membership.close()
+        self.pool.close(0)
+        if self._watchdog is not None:
+            self._watchdog.close()
+        PLACE.leave()
+
+    # Membership.
+
+    def _follow_membership(self) -> None:
+        for change in self._membership.poll():
+            match change:
+                case Assigned(partitions):
+                    self.joined = True
+                    for partition in partitions:
+                        self._assign(partition)
+                case Revoked(partitions):
+                    until = self.clock.monotonic() + self.settings.revoke_seconds
+                    for partition in partitions:
+                        self._hand_over(partition, until, revoked=True)
+                case Lost(partitions):
+                    for partition in partitions:
+                        self._close(partition)
+                        self._forget(partition)
+
+    def _assign(self, partition: int) -> None:
+        if self._draining or partition in self.owners:
+            return
+        _log.info("partition.assigned", partition=partition)
+        self.owners[partition] = PartitionOwner(partition, self._parts, self.settings.owner)
+
+    def _drain(self) -> None:
+        """Stop: every partition is handed over, and what is queued runs elsewhere."""
+        self._draining = True
+        self.pool.drain()
+        until = self.clock.monotonic() + self.settings.drain_seconds
+        _log.info("worker.draining", partitions=sorted(self.owners), seconds_max=self.settings.drain_seconds)
+        for partition in list(self.owners):
+            self._hand_over(partition, until, revoked=False)
+
+    def _hand_over(self, partition: int, until: float, *, revoked: bool) -> None:
+        owner = self.owners.get(partition)
+        known = self._hand_overs.get(partition)
+        if known is not None:
+            known.revoked |= revoked
+        elif owner is not None:
+            self._hand_overs[partition] = _HandOver(until, revoked)
+            owner.drain()
+        else:  # closed by a fault, and not ours to try again
+            self._forget(partition)
+            self._membership.acknowledge([partition])
+
+    def _step_hand_overs(self) -> bool:
+        worked = False
+        for partition, leaving in list(self._hand_overs.items()):
+            owner, now = self.owners[partition], self.clock.monotonic()
+            if owner.phase == Phase.CLOSED:
+                self._forget(partition)
+                if leaving.revoked:
+                    self._membership.acknowledge([partition])
+                worked = True
+            elif leaving.releasing:
+                if now >= leaving.deadline:
+                    _log.warning("partition.release_not_confirmed", partition=partition)
+                    self._close(partition)
+            elif now >= leaving.deadline or not self.pool.running_count(partition):
+                leaving.releasing, leaving.deadline = True, now + self.settings.release_seconds_max
+                self._guard(owner, owner.release)
+                worked = True
+        return worked
+
+    def _forget(self, partition: int) -> None:
+        """Not ours any more."""
+        self.owners.pop(partition, None)
+        self._hand_overs.pop(partition, None)
+        self._phases.pop(partition, None)
+        self.inbox_lag.pop(partition, None)
+        self.crashes[partition].retry_at = float("inf")
+
+    # Owners.
+
+    def _take_inbox(self) -> None:
+        mail: defaultdict[int, list[LogRecord]] = defaultdict(list)
+        for partition, record in self.log.inbox.take(self.settings.records_per_round_max):
+            mail[partition].append(record)
+        for partition, records in mail.items():
+            if (owner := self.owners.get(partition)) is not None:
+                owner.receive(records)
+
+    def _step(self, owner: PartitionOwner) -> bool:
+        PLACE.enter(owner.partition)
+        worked = self._guard(owner, owner.step)
+        if self._phases.get(owner.partition) is not owner.phase:
+            self._note_phase(owner)
+        PLACE.leave()
+        return bool(worked)
+
+    def _note_phase(self, owner: PartitionOwner) -> None:
+        before, now = self._phases.get(owner.partition), owner.phase
+        self._phases[owner.partition] = now
+        if now == Phase.OWNING:
+            self.crashes[owner.partition].owned_at = self.clock.monotonic()
+            _log.info("partition.owned", partition=owner.partition, records_recovered=owner.counts.recovered_records)
+        elif before == Phase.OWNING and now in (Phase.WAITING, Phase.STANDBY):
+            reason = owner.epoch_ended_by
+            _log.warning("partition.epoch_lost", partition=owner.partition, phase=now.name.lower(), reason=reason)
+        else:
+            _log.debug("partition.phase", partition=owner.partition, phase=now.name.lower())
+
+    def _guard(self, owner: PartitionOwner, act: Callable[[], bool | None]) -> bool:
+        """Do something of one partition; whatever it raises closes that partition and no other."""
+        try:
+            return bool(act())
+        except Exception as error:  # noqa: BLE001 - a bug of ours too: it must not take the other partitions with it
+            self._crash(owner, error)
+            return True
+
+    def _crash(self, owner: PartitionOwner, error: Exception) -> None:
+        partition, now = owner.partition, self.clock.monotonic()
+        crashes = self.crashes[partition]
+        steady = now - crashes.owned_at > _STEADY_SECONDS
+        crashes.total += 1
+        crashes.in_a_row = 1 if steady else crashes.in_a_row + 1
+        crashes.owned_at = float("inf")
+        pause = min(_CRASH_PAUSE_SECONDS * 2 ** (crashes.in_a_row - 1), self.settings.crash_pause_seconds_max)
+        _log.error("partition.crashed", partition=partition, again_in_seconds=pause, exc_info=error)
+        self._close(partition)
+        leaving = self._hand_overs.get(partition)
+        if leaving is not None:
+            return  # closed now, so the next step of the hand-over ends it
+        del self.owners[partition]
+        self._phases.pop(partition, None)
+        crashes.retry_at = now + pause
+        if isinstance(error, StoreCorrupt):
+            self._stores.discard(partition)
+
+    def _close(self, partition: int) -> None:
+        """Let go at once."""
+        owner = self.owners.get(partition)
+        if owner is None:
+            return
+        try:
+            owner.close()
+        except Exception as error:  # noqa: BLE001 - what cannot be closed is lost anyway; the others go on
+            _log.error("partition.close_failed", partition=partition, exc_info=error)
+            owner.phase = Phase.CLOSED
+
+    def _retry_crashed(self) -> None:
+        now = self.clock.monotonic()
+        for partition, crashes in self.crashes.items():
+            if now >= crashes.retry_at:
+                crashes.retry_at = float("inf")
+                self._assign(partition)
+
+    def _sample_lag(self) -> None:
+        """Inbox records that no confirmed turn has consumed; asked of the log now and then, since that may take a moment."""
+        now = self.clock.monotonic()
+        if now < self._lag_at:
+            return
+        self._lag_at = now + _LAG_EVERY_SECONDS
+        for partition, owner in self.owners.items():
+            if owner.holdings is not None:
+                try:
+                    end = self.log.span_inbox(partition).end
+                except LogUnavailable:
+                    return
+                self.inbox_lag[partition] = max(0, end - owner.holdings.fold.state.inbox_mark)
