@@ -31,9 +31,9 @@ class Writer:
         self.next_offset = self.epoch + 1
 
     @classmethod
-    def claim(cls, values: list[bytes | None], owner: str = "worker-1") -> "Writer":
+    def claim(cls, values: list[bytes | None], owner: str = "worker-1", partition_count: int = 1) -> "Writer":
         """Append a claim to the log `values` and read up to it (R6)."""
-        values.append(claim_value(owner))
+        values.append(claim_value(owner, partition_count))
         state = read_all(values)
         return cls(state.epoch, state.digest, state.opening)
 

@@ -73,7 +73,7 @@ class Marks:
             if source.sequence <= known:
                 yield "R7", f"source {source.topic_id}/{source.partition} went from {known} to {source.sequence}"
         # The mark passes every message whose source it states, so a source cannot move further than the mark.
-        if taken > body.inbox_mark - state.inbox_mark:
+        if body.sources and taken > body.inbox_mark - state.inbox_mark:
             yield "R7", f"sources moved by {taken}, the inbox mark by {body.inbox_mark - state.inbox_mark}"
 
     def _check_locals(self, body: TurnBody) -> Wrong:
