@@ -18,6 +18,7 @@ from .limits import Limits
 from .outgoing import Answer, Outgoing, cancel_child, child_result, start_child, tell_parent, terminate_child
 
 LOST_MAX = 3
+DELAY_MS_MAX = 10**13
 
 
 class Intake:
@@ -232,11 +233,16 @@ def next_attempt_ms(policy: RetryOptions | None, failures: int, since_ms: int, n
     """When a task that failed `failures` times is tried again, or NEVER. Source: Durable Task's RetryPolicy."""
     if policy is None or not failure.retriable or failures >= policy.attempts_max or _is_named(failure.type, policy.non_retriable):
         return NEVER
-    delay = policy.first_interval_ms * policy.backoff ** min(failures - 1, 1000)
-    if policy.interval_max_ms != NEVER:
-        delay = min(delay, policy.interval_max_ms)
-    at = now_ms + int(min(delay, 10**13))
+    longest = DELAY_MS_MAX if policy.interval_max_ms == NEVER else policy.interval_max_ms
+    at = now_ms + int(min(_backoff_ms(policy, failures), longest))
     return NEVER if policy.timeout_ms != NEVER and at > since_ms + policy.timeout_ms else at
+
+
+def _backoff_ms(policy: RetryOptions, failures: int) -> float:
+    try:
+        return min(DELAY_MS_MAX, policy.first_interval_ms * policy.backoff ** (failures - 1))
+    except OverflowError:
+        return DELAY_MS_MAX if policy.first_interval_ms else 0
 
 
 def _is_named(kind: str, names: Sequence[str]) -> bool:
