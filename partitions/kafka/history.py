@@ -1,0 +1,157 @@
+"""The history on Kafka: one producer for each owned partition, and reads by consumers that live as long as a read."""
+
+import time
+from collections.abc import Iterator, Sequence
+from threading import Thread
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
+
+from ..ports import BufferFull, LogRecord, LogSpan, LogTruncated, LogUnavailable, Report
+from .records import error_of, record_of
+from .reports import Sent, SentQueue
+from .settings import KafkaSettings
+
+READ_RECORDS = 500
+_OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
+
+
+class KafkaHistoryWriter:
+    """The append side of one history partition (`partitions.ports.HistoryWriter`)."""
+
+    def __init__(self, settings: KafkaSettings, partition: int) -> None:
+        self._topic = settings.topics.history
+        self._partition = partition
+        self._producer: Producer | None = settings.producer()
+        self._sent = SentQueue()
+
+    def append(self, key: str, value: bytes) -> None:
+        assert self._producer is not None, "the writer is closed"
+        sent = Sent()
+        try:
+            self._producer.produce(self._topic, value, key, self._partition, sent)
+        except BufferError:
+            raise BufferFull from None
+        except KafkaException as error:
+            # Too large, or the producer has ended for good: the epoch is over either way.
+            sent.fail(error_of(error))
+        self._sent.add(sent)
+
+    def take_reports(self) -> Sequence[Report]:
+        if self._producer is None or not self._sent:
+            return ()
+        self._producer.poll(0)
+        return [report for _, report in self._sent.take()]
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._sent)
+
+    def poll(self, timeout_seconds: float) -> bool:
+        """Let the client report for a while; true if something can be taken."""
+        if self._producer is not None and not self._sent.has_reports:
+            self._producer.poll(timeout_seconds)
+        return self._sent.has_reports
+
+    @property
+    def closed(self) -> bool:
+        return self._producer is None
+
+    def close(self) -> None:
+        if self._producer is not None:
+            let_go(self._producer)
+            self._producer = None
+            self._sent = SentQueue()
+
+
+def let_go(producer: Producer) -> None:
+    """Purge a producer and end it on a thread of its own: joining its connections may take a while."""
+    producer.purge(blocking=False)
+    Thread(target=producer.close, name="perdure-kafka-close", daemon=True).start()
+
+
+class HistoryReads:
+    """Reading the history, read uncommitted (R9). Blocks."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._topic = settings.topics.history
+        self._asker: Consumer | None = None
+
+    def span(self, topic: str, partition: int) -> LogSpan:
+        """Ask the brokers where a partition begins and ends. Raises LogUnavailable."""
+        if self._asker is None:
+            self._asker = self._settings.reader(committed=False)
+        return span_of(self._asker, self._settings, topic, partition)
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        """Read [start, end). Raises LogTruncated and LogUnavailable."""
+        span = self.span(self._topic, partition)
+        if start < span.start or end > span.end:
+            raise LogTruncated(
+                f"topic {self._topic}, partition {partition}: [{start}, {end}) was asked for, [{span.start}, {span.end}) is there"
+            )
+        if start >= end:
+            return
+        consumer = self._settings.reader(committed=False)
+        try:
+            consumer.assign([TopicPartition(self._topic, partition, start)])
+            yield from self._read(consumer, start, end)
+        finally:
+            consumer.close()
+
+    def close(self) -> None:
+        if self._asker is not None:
+            self._asker.close()
+            self._asker = None
+
+    def _read(self, consumer: Consumer, start: int, end: int) -> Iterator[LogRecord]:
+        expected, silent_since = start, time.monotonic()
+        while expected < end:
+            for message in consumer.consume(min(READ_RECORDS, end - expected), 0.2):
+                error = message.error()
+                if error is None:
+                    record = record_of(message)
+                    if record.offset >= end:
+                        return
+                    expected, silent_since = record.offset + 1, time.monotonic()
+                    yield record
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    # Nothing readable stands between here and the end: markers of somebody's transaction.
+                    if (message.offset() or 0) >= end:
+                        return
+                elif error.code() in _OUT_OF_RANGE:
+                    raise LogTruncated(f"topic {self._topic}: offset {expected} went while it was read: {error.str()}")
+                elif error.fatal() or (not error.retriable() and error.code() not in _PASSING):
+                    raise LogUnavailable(
+                        f"topic {self._topic} at {self._settings.servers} cannot be read: {error.str()}"
+                    )
+            if time.monotonic() - silent_since > self._settings.request_seconds_max:
+                raise LogUnavailable(
+                    f"topic {self._topic} at {self._settings.servers}: nothing came after offset {expected - 1} for "
+                    f"{self._settings.request_seconds_max:g} s; check the brokers, or whether the partition has a leader"
+                )
+
+
+# The client goes on by itself; `request_seconds_max` without a record ends the wait.
+_PASSING = (
+    KafkaError._TRANSPORT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+)
+
+
+def span_of(consumer: Consumer, settings: KafkaSettings, topic: str, partition: int) -> LogSpan:
+    """Raises LogUnavailable."""
+    try:
+        start, end = consumer.get_watermark_offsets(
+            TopicPartition(topic, partition), timeout=settings.request_seconds_max
+        )
+    except KafkaException as error:
+        raise LogUnavailable(
+            f"topic {topic}, partition {partition}: {settings.servers} did not say within {settings.request_seconds_max:g} s where it ends: "
+            f"{error_of(error).str()}"
+        ) from error
+    return LogSpan(start, end)

@@ -1,0 +1,125 @@
+"""The inbox on Kafka: one consumer for all owned partitions, by manual assignment, read committed (R6, R9)."""
+
+from collections import deque
+from collections.abc import Sequence
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from ..ports import LogRecord, LogTruncated
+from .history import span_of
+from .records import record_of
+from .settings import KafkaSettings
+
+_log = structlog.get_logger("perdure.kafka")
+
+
+class KafkaInboxReader:
+    """The inbox partitions of this process (`partitions.ports.InboxReader`). `take` raises LogTruncated where a position is beyond the end."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._topic = settings.topics.inbox
+        self._consumer: Consumer | None = None
+        self._positions: dict[int, int] = {}
+        self._paused: set[int] = set()
+        # What `poll` found while it waited, for the next `take`.
+        self._held: deque[Message] = deque()
+
+    def open(self, partition: int, offset: int) -> None:
+        if self._consumer is None:
+            self._consumer = self._settings.reader(committed=True)
+        if partition in self._positions:
+            self.close(partition)
+        self._positions[partition] = offset
+        self._consumer.incremental_assign([TopicPartition(self._topic, partition, offset)])
+
+    def close(self, partition: int) -> None:
+        if self._consumer is not None and self._positions.pop(partition, None) is not None:
+            self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+            self._paused.discard(partition)
+            self._held = deque(message for message in self._held if message.partition() != partition)
+
+    def pause(self, partition: int) -> None:
+        if self._consumer is not None and partition in self._positions and partition not in self._paused:
+            self._consumer.pause([TopicPartition(self._topic, partition)])
+            self._paused.add(partition)
+            self._return_held(partition)
+
+    def resume(self, partition: int) -> None:
+        if self._consumer is not None and partition in self._paused:
+            self._paused.discard(partition)
+            self._consumer.resume([TopicPartition(self._topic, partition)])
+
+    def take(self, records_max: int) -> Sequence[tuple[int, LogRecord]]:
+        if not self._positions or self._consumer is None:
+            return ()
+        messages = [self._held.popleft() for _ in range(min(len(self._held), records_max))]
+        if len(messages) < records_max:
+            messages += self._consumer.consume(records_max - len(messages), 0)
+        taken: list[tuple[int, LogRecord]] = []
+        for message in messages:
+            partition = message.partition()
+            if (error := message.error()) is not None:
+                self._take_error(partition, error)
+                continue
+            record = record_of(message)
+            # What the client had fetched before a close, pause or reopening is not for us.
+            if partition is not None and record.offset >= self._positions.get(partition, record.offset + 1):
+                self._positions[partition] = record.offset + 1
+                taken.append((partition, record))
+        return taken
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self._positions)
+
+    @property
+    def has_records(self) -> bool:
+        return bool(self._held)
+
+    def poll(self, timeout_seconds: float) -> bool:
+        """Block until the first record; true if there is one for `take`."""
+        if self._consumer is None or self._held:
+            return bool(self._held)
+        message = self._consumer.poll(timeout_seconds)
+        if message is not None:
+            self._held.append(message)
+        return message is not None
+
+    def leave(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+        self._positions.clear()
+
+    def _return_held(self, partition: int) -> None:
+        """Put back what was polled before a pause: read it again after the resume."""
+        returned = [message for message in self._held if message.partition() == partition]
+        if returned and self._consumer is not None:
+            self._held = deque(message for message in self._held if message.partition() != partition)
+            self._consumer.seek(TopicPartition(self._topic, partition, self._positions[partition]))
+
+    def _take_error(self, partition: int | None, error: KafkaError) -> None:
+        if (
+            error.code() == KafkaError._AUTO_OFFSET_RESET
+            and partition in self._positions
+            and self._consumer is not None
+        ):
+            self._restart(partition)
+        else:
+            # The client goes on by itself; a trouble that lasts shows as the inbox's lag.
+            _log.warning("inbox trouble", topic=self._topic, partition=partition, error=error.str())
+
+    def _restart(self, partition: int) -> None:
+        """Go on from the log's start where the position is below it; beyond the end something was lost, and that is for the caller."""
+        assert self._consumer is not None
+        position, span = self._positions[partition], span_of(self._consumer, self._settings, self._topic, partition)
+        if position > span.end:
+            raise LogTruncated(
+                f"topic {self._topic}, partition {partition}: offset {position} is beyond its end {span.end}; records were lost"
+            )
+        paused = partition in self._paused
+        self.open(partition, max(position, span.start))
+        if paused:
+            self.pause(partition)

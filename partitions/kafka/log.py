@@ -1,0 +1,146 @@
+"""The log on Kafka (`partitions.ports.Log`): one process's clients of one hub, driven by one thread."""
+
+import time
+from collections.abc import Iterator
+
+import structlog
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from ..partitioner import partition_of
+from ..ports import HubIdentity, HubRefused, LogRecord, LogSpan
+from .admin import check_topics, describe_hub
+from .history import HistoryReads, KafkaHistoryWriter
+from .inbox import KafkaInboxReader
+from .publisher import KafkaPublisher
+from .replies import KafkaReplies
+from .settings import MESSAGE_BYTES_DEFAULT, KafkaSettings
+
+_log = structlog.get_logger("perdure.kafka")
+
+# A report comes half a millisecond after an append, and no client of librdkafka can be woken from outside. So a wait looks
+# around often at first and ever more seldom while nothing happens: what another thread wakes us for is seen after at most an
+# eighth of the time for which it was quiet, and an idle process looks 50 times a second.
+REPORT_SLICE_SECONDS = 0.0005
+IDLE_SLICE_SECONDS = 0.02
+QUIET_FRACTION = 8
+# What a record needs besides its value: headers of record and batch, and a key of any sensible length.
+RECORD_OVERHEAD_BYTES = 8_192
+
+
+class KafkaLog:
+    """One process's handle on a hub. All but `wake` and publishing belongs to one thread."""
+
+    def __init__(
+        self, settings: KafkaSettings, identity: HubIdentity, admin: AdminClient, record_bytes_max: int
+    ) -> None:
+        self.identity = identity
+        self.record_bytes_max = record_bytes_max
+        self.inbox = KafkaInboxReader(settings)
+        self.publisher = KafkaPublisher(settings)
+        self._settings = settings
+        self._admin = admin
+        self._reads = HistoryReads(settings)
+        self._writers: list[KafkaHistoryWriter] = []
+        self._woken = False
+        self._eventful = time.monotonic()
+
+    @classmethod
+    def open(cls, settings: KafkaSettings, *, partition_count: int | None = None) -> "KafkaLog":
+        """Find the hub and check its topics. Raises HubMissing, HubRefused and LogUnavailable, within bounded time."""
+        admin = settings.admin()
+        hub = describe_hub(settings, admin)
+        count = hub.identity.partition_count
+        if partition_count not in (None, count):
+            raise HubRefused(
+                f"hub {settings.hub!r} has {count} partitions, not {partition_count}; a hub's partition count never changes"
+            )
+        check_topics(settings, hub)
+        return cls(settings, hub.identity, admin, settings.record_bytes_max - RECORD_OVERHEAD_BYTES)
+
+    @classmethod
+    def open_client(cls, settings: KafkaSettings) -> "KafkaLog":
+        """Find the hub for a client, which may not be allowed to see the topics' settings. Raises as `open` does."""
+        admin = settings.admin()
+        hub = describe_hub(settings, admin, with_settings=False)
+        return cls(
+            settings, hub.identity, admin, min(settings.record_bytes_max, MESSAGE_BYTES_DEFAULT) - RECORD_OVERHEAD_BYTES
+        )
+
+    def open_history(self, partition: int) -> KafkaHistoryWriter:
+        self._writers = [writer for writer in self._writers if not writer.closed]
+        writer = KafkaHistoryWriter(self._settings, partition)
+        self._writers.append(writer)
+        return writer
+
+    def read_history(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        return self._reads.read(partition, start, end)
+
+    def span_history(self, partition: int) -> LogSpan:
+        return self._reads.span(self._settings.topics.history, partition)
+
+    def span_inbox(self, partition: int) -> LogSpan:
+        return self._reads.span(self._settings.topics.inbox, partition)
+
+    def trim_inbox(self, partition: int, before: int) -> None:
+        topic = self._settings.topics.inbox
+        futures = self._admin.delete_records(
+            [TopicPartition(topic, partition, before)], request_timeout=self._settings.request_seconds_max
+        )
+        for future in futures.values():
+            # Trimmed again with the next checkpoint, so that a failure costs space only.
+            future.add_done_callback(
+                lambda done: (
+                    done.exception()
+                    and _log.warning("inbox not trimmed", topic=topic, partition=partition, error=str(done.exception()))
+                )
+            )
+
+    def wait(self, timeout_seconds: float) -> None:
+        start = time.monotonic()
+        deadline = start + timeout_seconds
+        now = start
+        while not self._look(min(self._slice(now), max(deadline - now, 0))):
+            now = time.monotonic()
+            if now >= deadline:
+                return
+        self._eventful = time.monotonic()
+
+    def wake(self) -> None:
+        self._woken = True
+
+    def open_replies(self, client_id: str) -> KafkaReplies:
+        return KafkaReplies(self._settings, partition_of(client_id, self.identity.partition_count))
+
+    def close(self) -> None:
+        for writer in self._writers:
+            writer.close()
+        self._writers.clear()
+        self.inbox.leave()
+        self.publisher.close()
+        self._reads.close()
+
+    def _slice(self, now: float) -> float:
+        quiet = (now - self._eventful) / QUIET_FRACTION
+        return min(max(quiet, REPORT_SLICE_SECONDS / 2), IDLE_SLICE_SECONDS)
+
+    def _look(self, slice_seconds: float) -> bool:
+        """Serve every client once and block in one of them; true if there is anything for the caller."""
+        if self._woken:
+            self._woken = False
+            return True
+        there = self.publisher.poll(0) or self.inbox.has_records
+        awaited: KafkaHistoryWriter | None = None
+        for writer in self._writers:
+            if writer.in_flight:
+                there = writer.poll(0) or there
+                awaited = writer
+        if there:
+            return True
+        if awaited is not None:
+            return self.inbox.poll(0) or awaited.poll(min(slice_seconds, REPORT_SLICE_SECONDS))
+        if self.publisher.in_flight or not self.inbox.is_open:
+            return self.inbox.poll(0) or self.publisher.poll(
+                min(slice_seconds, REPORT_SLICE_SECONDS) if self.inbox.is_open else slice_seconds
+            )
+        return self.inbox.poll(slice_seconds)

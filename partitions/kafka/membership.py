@@ -1,0 +1,106 @@
+"""Membership in the hub's consumer group (`partitions.ports.Membership`): who tries which partition (R6).
+
+A consumer on a thread of its own, subscribed to the inbox, that fetches nothing. The group moves a partition only when its
+consumer answers, so the thread waits, within the group's rebalance, until the engine has handed the partition over.
+"""
+
+from collections.abc import Callable, Sequence
+from threading import Condition, Thread
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from ..ports import Assigned, LogUnavailable, Lost, MembershipChange, Revoked
+from .records import error_of
+from .settings import KafkaSettings
+
+_log = structlog.get_logger("perdure.kafka")
+POLL_SECONDS = 0.1
+CLOSE_SECONDS = 10.0
+
+
+class KafkaMembership:
+    """`changed` is called, on the thread, when `poll` has something to tell: `Log.wake`."""
+
+    def __init__(self, settings: KafkaSettings, changed: Callable[[], None]) -> None:
+        self._settings = settings
+        self._changed = changed
+        self._condition = Condition()
+        self._changes: list[MembershipChange] = []
+        self._handing_over: set[int] = set()
+        self._closing = False
+        self._failure: str | None = None
+        self._consumer = settings.member()
+        self._thread = Thread(target=self._run, name="perdure-membership", daemon=True)
+        self._thread.start()
+
+    def poll(self) -> Sequence[MembershipChange]:
+        if self._failure is not None:
+            raise LogUnavailable(
+                f"membership of hub {self._settings.hub!r} at {self._settings.servers} has ended: {self._failure}"
+            )
+        if not self._changes:
+            return ()
+        with self._condition:
+            changes, self._changes = self._changes, []
+        return changes
+
+    def acknowledge(self, partitions: Sequence[int]) -> None:
+        with self._condition:
+            self._handing_over.difference_update(partitions)
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        with self._condition:
+            self._closing = True
+            self._condition.notify_all()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _run(self) -> None:
+        topic = self._settings.topics.inbox
+        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        try:
+            while not self._closing:
+                message = self._consumer.poll(POLL_SECONDS)
+                if message is None or (error := message.error()) is None:
+                    continue
+                _log.warning("membership trouble", hub=self._settings.hub, error=error.str())
+                if error.fatal():
+                    self._failure = error.str()
+                    break
+        except KafkaException as error:
+            self._failure = error_of(error).str()
+        finally:
+            self._closing = True
+            self._consumer.close()
+            self._changed()
+
+    def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        consumer.incremental_assign(assigned)
+        if assigned:
+            consumer.pause(assigned)
+            self._tell(Assigned(_numbers(assigned)))
+
+    def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
+        if revoked and not self._closing:
+            numbers = _numbers(revoked)
+            with self._condition:
+                self._handing_over.update(numbers)
+            self._tell(Revoked(numbers))
+            with self._condition:
+                self._condition.wait_for(lambda: self._closing or not self._handing_over)
+        consumer.incremental_unassign(revoked)
+
+    def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
+        if lost and not self._closing:
+            self._tell(Lost(_numbers(lost)))
+        consumer.incremental_unassign(lost)
+
+    def _tell(self, change: MembershipChange) -> None:
+        with self._condition:
+            self._changes.append(change)
+        self._changed()
+
+
+def _numbers(partitions: Sequence[TopicPartition]) -> tuple[int, ...]:
+    return tuple(sorted(each.partition for each in partitions))

@@ -1,0 +1,111 @@
+"""What one process sends outside the history: one producer, which trouble with the history never touches (R4)."""
+
+import time
+from collections.abc import Sequence
+from threading import Lock
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from ..ports import BufferFull, Delivered
+from .history import let_go
+from .records import error_of
+from .reports import Sent, SentQueue
+from .settings import KafkaSettings
+
+_log = structlog.get_logger("perdure.kafka")
+Headers = Sequence[tuple[str, bytes]]
+
+
+class KafkaPublisher:
+    """`partitions.ports.Publisher`. Any thread may publish; `delivered` is called on the one that waits or flushes."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._topics = settings.topics
+        self._producer: Producer = settings.producer()
+        # So that a queue and the client have the same order.
+        self._lock = Lock()
+        self._sent: dict[tuple[str, int], SentQueue] = {}
+
+    def publish_inbox(self, partition: int, key: str, value: bytes, delivered: Delivered | None = None) -> None:
+        self._send(self._topics.inbox, partition, key, value, delivered)
+
+    def publish_reply(self, partition: int, key: str, value: bytes) -> None:
+        # The client asks again, so nobody waits to hear of it.
+        try:
+            self._produce(self._topics.replies, value, key, partition)
+        except KafkaException as error:
+            _log.warning("reply not sent", topic=self._topics.replies, error=error_of(error).str())
+
+    def publish_dead_letter(self, key: str, value: bytes, headers: Headers, delivered: Delivered | None = None) -> None:
+        self._send(self._topics.dead_letter, 0, key, value, delivered, headers)
+
+    def flush(self, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        while len(self._producer) and (left := deadline - time.monotonic()) > 0:
+            self._producer.poll(min(left, 0.02))
+            self.serve()
+        self.serve()
+
+    @property
+    def in_flight(self) -> bool:
+        """Somebody waits to hear of a delivery."""
+        return any(self._sent.values())
+
+    def poll(self, timeout_seconds: float) -> bool:
+        """Let the client report for a while; true if anybody was told anything."""
+        self._producer.poll(timeout_seconds)
+        return self.serve()
+
+    def serve(self) -> bool:
+        """Tell those who wait what became of their records, in order for each partition."""
+        served = False
+        for queue in tuple(self._sent.values()):
+            if queue.has_reports:
+                with self._lock:
+                    settled = queue.take()
+                for sent, report in settled:
+                    served = True
+                    if sent.delivered is not None:
+                        sent.delivered(report.error)
+        return served
+
+    def close(self) -> None:
+        let_go(self._producer)
+        self._sent.clear()
+
+    def _send(
+        self, topic: str, partition: int, key: str, value: bytes, delivered: Delivered | None, headers: Headers = ()
+    ) -> None:
+        sent = Sent(delivered)
+        with self._lock:
+            queue = self._sent.setdefault((topic, partition), SentQueue())
+            queue.add(sent)
+            try:
+                self._produce(topic, value, key, partition, sent, headers=list(headers))
+            except BufferFull:
+                queue.drop_last()
+                raise
+            except KafkaException as error:
+                sent.fail(error_of(error))
+
+    def _produce(self, *arguments: Any, **options: Any) -> None:
+        try:
+            self._producer.produce(*arguments, **options)
+        except BufferError:
+            raise BufferFull from None
+        except KafkaException as error:
+            if not (error_of(error).fatal() or error_of(error).code() == KafkaError._FATAL):
+                raise
+            self._replace()
+            self._producer.produce(*arguments, **options)
+
+    def _replace(self) -> None:
+        """An idempotent producer that cannot vouch for its order any more has ended for good; all that it had is reported as failed."""
+        _log.error("producer ended; another takes its place", hub=self._settings.hub)
+        old, self._producer = self._producer, self._settings.producer()
+        old.purge()
+        old.flush(1.0)
+        let_go(old)

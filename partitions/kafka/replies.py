@@ -1,0 +1,44 @@
+"""A client's side of `<hub>.replies`."""
+
+from collections.abc import Sequence
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from ..ports import LogRecord
+from .history import span_of
+from .records import record_of
+from .settings import KafkaSettings
+
+TAKE_RECORDS = 500
+
+
+class KafkaReplies:
+    """`partitions.ports.ReplyReader`: from the end that the partition had when it was opened."""
+
+    def __init__(self, settings: KafkaSettings, partition: int) -> None:
+        self.partition = partition
+        self._settings = settings
+        self._topic = settings.topics.replies
+        self._consumer: Consumer = settings.reader(committed=False)
+        self._assign(span_of(self._consumer, settings, self._topic, partition).end)
+
+    def take(self, timeout_seconds: float) -> Sequence[LogRecord]:
+        first = self._consumer.poll(timeout_seconds)
+        if first is None:
+            return ()
+        replies: list[LogRecord] = []
+        for message in (first, *self._consumer.consume(TAKE_RECORDS - 1, 0)):
+            error = message.error()
+            if error is None:
+                replies.append(record_of(message))
+            elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+                # Retention took what a client that was away for an hour had not read.
+                self._consumer.unassign()
+                self._assign(span_of(self._consumer, self._settings, self._topic, self.partition).start)
+        return replies
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def _assign(self, offset: int) -> None:
+        self._consumer.assign([TopicPartition(self._topic, self.partition, offset)])

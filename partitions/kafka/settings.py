@@ -1,0 +1,129 @@
+"""What each Kafka client is configured with: the user's properties, the defaults, and what the protocol fixes."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
+
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from ..ports import HubRefused
+from ..topics import HubTopics
+from .properties import CONSUMER_ONLY, FIXED, GROUP_ONLY, PRODUCER_ONLY
+
+Properties = Mapping[str, str | int | float | bool]
+_Client = TypeVar("_Client")
+_NONE: Properties = MappingProxyType({})
+
+MESSAGE_BYTES_DEFAULT = 1_000_000
+
+_logger = logging.getLogger("perdure.kafka")
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSettings:
+    """Where the hub is, and how its clients are configured. `properties` are librdkafka's; FIXED ones are refused.
+
+    `request_seconds_max` bounds whatever asks the brokers something; `delivery_seconds_max` the way of a record.
+    """
+
+    servers: str
+    hub: str
+    properties: Properties = field(default_factory=lambda: _NONE)
+    request_seconds_max: float = 10.0
+    delivery_seconds_max: float = 30.0
+    session_seconds: float = 6.0
+
+    def __post_init__(self) -> None:
+        HubTopics(self.hub)
+        for name, reason in FIXED.items():
+            if name in self.properties:
+                raise HubRefused(f"[kafka] {name} cannot be set: {reason}")
+
+    @property
+    def topics(self) -> HubTopics:
+        return HubTopics(self.hub)
+
+    @property
+    def message_bytes_max(self) -> int:
+        """The largest request that a producer of ours makes for one partition."""
+        names = ("batch.size", "message.max.bytes")
+        return max(int(self.properties.get(name, MESSAGE_BYTES_DEFAULT)) for name in names)
+
+    @property
+    def record_bytes_max(self) -> int:
+        """The largest message that a producer of ours takes."""
+        return int(self.properties.get("message.max.bytes", MESSAGE_BYTES_DEFAULT))
+
+    def producer(self) -> Producer:
+        """Return a producer that sends at once and gives up in time."""
+        defaults = {
+            "linger.ms": 0,
+            "queue.buffering.max.messages": 500_000,
+            "max.in.flight.requests.per.connection": 5,
+            "delivery.timeout.ms": int(self.delivery_seconds_max * 1000),
+            "request.timeout.ms": int(self.delivery_seconds_max * 1000),
+        }
+        return self._make(Producer, defaults, {"acks": "all", "enable.idempotence": True}, CONSUMER_ONLY)
+
+    def reader(self, *, committed: bool) -> Consumer:
+        """Return a consumer for manual assignment that waits for nothing that is there. It belongs to no group."""
+        defaults = {
+            "fetch.wait.max.ms": 100,
+            "fetch.queue.backoff.ms": 20,
+            "queued.max.messages.kbytes": 16_384,
+        }
+        fixed: Properties = {
+            "group.id": f"{self.hub}.readers",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": not committed,
+            "isolation.level": "read_committed" if committed else "read_uncommitted",
+        }
+        return self._make(Consumer, defaults, fixed, PRODUCER_ONLY | GROUP_ONLY)
+
+    def member(self) -> Consumer:
+        """Return the consumer that is this process's membership in the hub's group."""
+        session_ms = int(self.session_seconds * 1000)
+        defaults = {
+            "session.timeout.ms": session_ms,
+            # A member hears of a rebalance with its heartbeat: two of them are what a hand-over takes.
+            "heartbeat.interval.ms": min(500, session_ms // 4),
+            "max.poll.interval.ms": max(600_000, session_ms),
+        }
+        fixed: Properties = {
+            "group.id": self.hub,
+            "group.protocol": "classic",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            # It fetches nothing; this only keeps an assignment without committed offsets from being an error.
+            "auto.offset.reset": "latest",
+        }
+        return self._make(Consumer, defaults, fixed, PRODUCER_ONLY)
+
+    def admin(self) -> AdminClient:
+        return self._make(AdminClient, {}, {}, PRODUCER_ONLY | CONSUMER_ONLY)
+
+    def _make(
+        self, kind: Callable[..., _Client], defaults: Properties, fixed: Properties, foreign: frozenset[str]
+    ) -> _Client:
+        common: Properties = {
+            "bootstrap.servers": self.servers,
+            "client.id": "perdure",
+            "socket.nagle.disable": True,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1_000,
+        }
+        own = {name: value for name, value in self.properties.items() if name not in foreign}
+        try:
+            return kind({**common, **defaults, **own, **fixed}, logger=_logger)
+        except (KafkaException, TypeError, ValueError) as error:
+            raise HubRefused(f"[kafka] cannot be used: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    return error.args[0].str() if isinstance(error, KafkaException) else str(error)
