@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from perdure.partitions.ports import HubIdentity, LogRecord, LogSpan
+
 from .jobs import Job, fan_out_job, hello_job, sequence_job
 from .measure import Load, Run, System, closed_loop
 from .report import Row, Subject, row_of
@@ -55,6 +57,25 @@ class Footprint:
 
     records: int
     bytes: int
+
+
+class HistoryReader(Protocol):
+    @property
+    def identity(self) -> HubIdentity: ...
+
+    def span_history(self, partition: int, /) -> LogSpan: ...
+
+    def read_history(self, partition: int, start: int, end: int, /) -> Iterator[LogRecord]: ...
+
+
+def footprint_of(reader: HistoryReader) -> Footprint:
+    """Count the records of a hub's history and the bytes of their values."""
+    records = size = 0
+    for partition in range(reader.identity.partition_count):
+        span = reader.span_history(partition)
+        for record in reader.read_history(partition, span.start, span.end):
+            records, size = records + 1, size + len(record.value or b"")
+    return Footprint(records, size)
 
 
 class Engine(System, Protocol):
