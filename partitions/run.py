@@ -49,6 +49,10 @@ class Run:
         self.deadline = FOREVER if task.deadline_ms == NEVER else now + (task.deadline_ms - wall_ms) / 1000
         self.timed = self.limit_seconds != FOREVER or self.deadline != FOREVER
 
+    def is_unwanted(self) -> bool:
+        """What the function sees as `ctx.cancelled`."""
+        return not self.wanted
+
     def expires(self, now: float) -> float:
         """When it is out of time; one that does not run yet has all of its start-to-close before it."""
         return min(self.deadline, min(self.started, now) + self.limit_seconds)

@@ -16,9 +16,10 @@ from typing import Protocol
 import structlog
 
 from perdure.partitions.holdings import Code, OwnerParts, OwnerSettings
+from perdure.partitions.local_activities import Activities, find_local
 from perdure.partitions.owner import PartitionOwner, Phase
 from perdure.partitions.place import PLACE
-from perdure.partitions.pool import FindActivity, LocalPool, PoolSettings
+from perdure.partitions.pool import LocalPool, PoolSettings
 from perdure.partitions.ports import (
     Assigned,
     Log,
@@ -42,10 +43,8 @@ _LAG_EVERY_SECONDS = 10.0
 _BLOCKED_SECONDS = 0.001
 
 
-class RunnableApp(Code, Protocol):
+class RunnableApp(Code, Activities, Protocol):
     """What a worker runs: `actors.app.App`."""
-
-    find_activity: FindActivity
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class Worker:
         self.clock = SystemClock()
         self.log = log
         self.settings = settings
-        self.pool = LocalPool(app.find_activity, self.clock, log.wake, settings.pool)
+        self.pool = LocalPool(find_local(app, self.clock), self.clock, log.wake, settings.pool)
         self.owners: dict[int, PartitionOwner] = {}
         self.crashes: defaultdict[int, Crashes] = defaultdict(Crashes)
         self.inbox_lag: dict[int, int] = {}

@@ -8,12 +8,12 @@ from typing import Any
 
 import orjson
 
+from perdure.actors.activity import Activity
 from perdure.actors.executor import Decision, RecordedTurn
 from perdure.partitions.embedded.log import EmbeddedLog
 from perdure.partitions.holdings import OwnerSettings
 from perdure.partitions.membership import SoleMembership
 from perdure.partitions.partitioner import partition_of
-from perdure.partitions.pool import LocalActivity
 from perdure.partitions.ports import LogUnavailable, Membership, MembershipChange, Stores
 from perdure.partitions.rocksdb import RocksStores
 from perdure.schemas.codec import decode_reply, encode_inbound
@@ -63,13 +63,13 @@ class OneActivity:
 class OneActivityApp:
     """An app (`worker.RunnableApp`) whose every orchestration is one activity of the same name."""
 
-    def __init__(self, **activities: LocalActivity) -> None:
-        self.activities = activities
+    def __init__(self, **functions: Callable[..., Any]) -> None:
+        self.activities = {name: Activity(name, function) for name, function in functions.items()}
 
     def executor(self, instance_id: str, started: ExecutionStarted) -> OneActivity:
         return OneActivity(started)
 
-    def find_activity(self, name: str) -> LocalActivity | None:
+    def activity(self, name: str) -> Activity[Any, Any] | None:
         return self.activities.get(name)
 
 
@@ -98,22 +98,24 @@ class ScriptedMembership:
 class Engine:
     """A hub in `directory`, a worker of it in a thread, and a client."""
 
-    def __init__(self, directory: Path, app: OneActivityApp, membership: Membership | None = None, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, app: OneActivityApp, membership: Membership | None = None, **settings: Any
+    ) -> None:
         self.log = EmbeddedLog.open(directory / "hub", hub="shop", partition_count=PARTITIONS)
         self.stores: Stores = RocksStores(directory / "worker-0")
-        self.worker = Worker(
-            app,
-            self.log,
-            membership or SoleMembership(PARTITIONS),
-            self.stores,
-            WorkerSettings(OwnerSettings("worker-0"), **settings),
-        )
+        self._app = app
+        self._membership = membership or SoleMembership(PARTITIONS)
+        self._settings = WorkerSettings(OwnerSettings("worker-0"), **settings)
+        self.make_worker(self.stores)
         self.error: BaseException | None = None
         self._client = self.log.share()
         self._replies = self._client.open_replies("client")
         self._answers: dict[str, list[Reply]] = {}
         self._asked = 0
         self._thread = threading.Thread(target=self._run)
+
+    def make_worker(self, stores: Stores) -> None:
+        self.worker = Worker(self._app, self.log, self._membership, stores, self._settings)
 
     def start(self) -> "Engine":
         self._thread.start()
