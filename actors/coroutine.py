@@ -1,0 +1,312 @@
+"""CoroutineExecutor: runs an orchestration's code in this process, by `.send()`, without an event loop.
+
+Rules of this file: events are delivered one by one, in history's order, and after each the code runs as far as it can; so a
+delivery of many events equals as many deliveries. What a replay decides is compared with what history says, turn by turn.
+"""
+
+# CPython keeps the running loop here; the actors layer imports nothing of asyncio that waits.
+from _asyncio import _get_running_loop, _set_running_loop
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn, cast
+
+from perdure.schemas import events as ev
+from perdure.schemas.events import NEVER, NULL, Failure, HistoryEvent, Status
+
+from .comparison import DECISIONS, find_divergence
+from .context import OrchestrationContext
+from .errors import ForeignAwait, OrchestrationCanceled, TurnInterrupted, ValueRefused
+from .execution import Execution, ExecutionSettings, Identity
+from .executor import Decision, InstanceHeld, RecordedTurn
+from .failures import failure_of
+from .flags import unknown_flags
+from .guard import LoopGuard, describe_foreign, raised_by_asyncio
+from .limits import HISTORY_LIMIT_EXCEEDED
+from .orchestration import Orchestration
+from .tasks import Task
+
+_CLOSE_ATTEMPTS = 100
+_DEFAULT_SETTINGS = ExecutionSettings()
+
+
+class CoroutineExecutor:
+    """One execution's code, live (`actors.executor.Executor`)."""
+
+    __slots__ = (
+        "_awaited",
+        "_code",
+        "_context",
+        "_ended",
+        "_guard",
+        "_is_generator",
+        "_settings",
+        "_turns",
+        "definition",
+        "execution",
+    )
+
+    def __init__(
+        self, definition: Orchestration[Any, Any], identity: Identity, settings: ExecutionSettings = _DEFAULT_SETTINGS
+    ) -> None:
+        self.definition = definition
+        self.execution = Execution(identity, settings)
+        self._settings = settings
+        self._context = OrchestrationContext(self.execution, definition)
+        self._guard = LoopGuard()
+        self._code: Any = None
+        self._is_generator = False
+        self._awaited: Task[Any] | None = None
+        self._ended = False
+        self._turns = 0
+
+    def replay(self, turns: Iterable[RecordedTurn]) -> None:
+        """Bring new code to where history is, comparing each decision with it. Raises InstanceHeld."""
+        execution = self.execution
+        execution.replaying = True
+        facts: list[HistoryEvent] = []
+        for turn in turns:
+            decisions = _sort(turn.events, facts)
+            if not turn.decided:
+                continue
+            if decisions and _is_engines(decisions[-1]):
+                self._end()
+                break
+            execution.markers = frozenset(event.patch_id for event in decisions if isinstance(event, ev.PatchMarked))
+            decided = self._deliver(facts, turn.time_ms)
+            divergence = find_divergence(decisions, decided, strict=self._settings.strict)
+            if divergence is not None:
+                self._hold(f"turn {self._turns}, {divergence}. {_ADVICE}", "nondeterminism")
+            facts.clear()
+        execution.replaying = False
+        execution.markers = frozenset()
+
+    def decide(self, events: tuple[HistoryEvent, ...], now_ms: int) -> Decision:
+        """Deliver `events` (facts only) and run until the code waits or ends. Raises InstanceHeld."""
+        decided = tuple(self._deliver(events, now_ms))
+        if (
+            self._ended
+            and decided
+            and type(decided[-1]) is ev.ExecutionCompleted
+            and decided[-1].status == Status.CONTINUED_AS_NEW
+        ):
+            return Decision(decided, self.execution.continued())
+        return Decision(decided)
+
+    def close(self) -> None:
+        """Let the code go; nothing that it does on its way out is recorded."""
+        self._end()
+
+    def _deliver(self, events: Iterable[HistoryEvent], now_ms: int) -> list[HistoryEvent]:
+        execution = self.execution
+        decisions: list[HistoryEvent] = []
+        execution.decisions, execution.now_ms = decisions, now_ms
+        self._turns += 1
+        execution.running = True
+        try:
+            for event in events:
+                take = _TAKE.get(type(event))
+                if take is not None:
+                    take(self, event)
+                awaited = self._awaited
+                if awaited is not None and awaited.done:
+                    self._run(awaited)
+        finally:
+            execution.running = False
+        return decisions
+
+    def _run(self, awaited: Task[Any] | None, thrown: BaseException | None = None) -> None:
+        """Run the code until it waits for something that is not complete, or ends."""
+        code, execution, generator = self._code, self.execution, self._is_generator
+        self._awaited = None
+        previous = _get_running_loop()
+        _set_running_loop(self._guard)
+        try:
+            while True:
+                if thrown is not None:
+                    found, thrown = code.throw(thrown), None
+                elif generator and awaited is not None:
+                    try:
+                        result = awaited.get_result()
+                    except BaseException as error:  # noqa: BLE001 - it is the task's, and belongs to the code
+                        found = code.throw(error)
+                    else:
+                        found = code.send(result)
+                else:
+                    found = code.send(None)
+                if not isinstance(found, Task) or (found.owner is not execution and found.owner is not None):
+                    self._hold(describe_foreign(found), "foreign-await")
+                awaited = found
+                if not found.done:
+                    self._awaited = found
+                    break
+        except StopIteration as stop:
+            self._return(stop.value)
+        except BaseException as error:  # noqa: BLE001 - the author's code may raise anything
+            self._raise(error)
+        finally:
+            _set_running_loop(previous)
+        if self._guard.caught is not None:
+            self._hold(str(self._guard.caught), "foreign-await")
+
+    def _return(self, value: Any) -> None:
+        execution = self.execution
+        if execution.continuation is not None:
+            self._complete(ev.ExecutionCompleted(Status.CONTINUED_AS_NEW))
+            return
+        try:
+            result = self.definition.result_codec.encode(value)
+            execution.check_payload(f"{self.definition.label}, result", result)
+        except ValueRefused as refusal:
+            self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(refusal)))
+        else:
+            self._complete(ev.ExecutionCompleted(Status.COMPLETED, result))
+
+    def _raise(self, error: BaseException) -> None:
+        if isinstance(error, InstanceHeld | KeyboardInterrupt):
+            raise error
+        if isinstance(error, ForeignAwait) or raised_by_asyncio(error):
+            self._hold(
+                str(error) if isinstance(error, ForeignAwait) else f"asyncio raised {error!r}: {describe_foreign(...)}",
+                "foreign-await",
+            )
+        if isinstance(error, TurnInterrupted):
+            limit = self.execution.limits.turn_seconds_max
+            self._hold(
+                f"the turn took longer than {limit:g} s and was interrupted. Blocking calls, long computations and loops that "
+                "wait for the clock belong in activities",
+                "turn-too-long",
+            )
+        if isinstance(error, OrchestrationCanceled):
+            failure = Failure("OrchestrationCanceled", str(error), retriable=False)
+            self._complete(ev.ExecutionCompleted(Status.CANCELED, failure=failure))
+        else:
+            self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(error, self.execution.types)))
+
+    def _complete(self, completed: ev.ExecutionCompleted) -> None:
+        self._ended = True
+        self._code = self._awaited = None
+        self.execution.decisions.append(completed)
+
+    def _hold(self, reason: str, kind: str) -> NoReturn:
+        raise InstanceHeld(reason, kind=kind)
+
+    def _end(self) -> None:
+        self._ended = True
+        self._awaited = None
+        code, self._code = self._code, None
+        if code is not None:
+            self.execution.closed = True
+            _close(code, self._guard)
+
+    def _take_started(self, event: ev.ExecutionStarted) -> None:
+        assert self._code is None
+        assert not self._ended
+        flags = unknown_flags(event.flags)
+        if flags:
+            self._hold(
+                f"it was started by a newer build, with engine flags {flags} that this one does not know",
+                "unknown-flag",
+            )
+        try:
+            arguments = self.definition.arguments(self._context, event.input)
+        except ValueRefused as refusal:
+            self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(refusal)))
+            return
+        previous = _get_running_loop()
+        _set_running_loop(self._guard)
+        try:
+            code = self.definition.function(*arguments)
+        except BaseException as error:  # noqa: BLE001 - a plain function runs here, whole
+            self._raise(error)
+            return
+        finally:
+            _set_running_loop(previous)
+        if not hasattr(code, "send"):
+            self._return(code)
+            return
+        self._code = code
+        self._is_generator = hasattr(code, "gi_frame")
+        self._run(None)
+
+    def _take_task_completed(self, event: ev.TaskCompleted | ev.SubOrchestrationInstanceCompleted) -> None:
+        self.execution.complete(event.task_id, event.result)
+
+    def _take_task_failed(self, event: ev.TaskFailed | ev.SubOrchestrationInstanceFailed) -> None:
+        if event.retry_at_ms == NEVER:
+            self.execution.fail(event.task_id, event.failure)
+
+    def _take_timer_fired(self, event: ev.TimerFired) -> None:
+        self.execution.fire(event.task_id)
+
+    def _take_event_raised(self, event: ev.EventRaised) -> None:
+        self.execution.arrive(event.name, event.input)
+
+    def _take_cancel_requested(self, event: ev.ExecutionCancelRequested) -> None:
+        # Once: a second request must not interrupt the compensation that the first one set going.
+        if not self.execution.cancel_asked and self._code is not None:
+            self.execution.cancel_asked = True
+            self._run(None, OrchestrationCanceled(event.reason))
+
+    def _take_unknown(self, event: ev.UnknownEvent) -> None:
+        self._hold(
+            f"its history has an event of kind {event.kind}, written by a newer build, that this one does not know",
+            "unknown-event",
+        )
+
+
+_ADVICE = "The code changed under a running instance, or it is not deterministic: let ctx.patched(...) guard a change, and take time, chance and I/O from ctx and activities"
+
+_TAKE = cast(
+    "dict[type[HistoryEvent], Callable[[CoroutineExecutor, Any], None]]",
+    {
+        ev.ExecutionStarted: CoroutineExecutor._take_started,
+        ev.TaskCompleted: CoroutineExecutor._take_task_completed,
+        ev.SubOrchestrationInstanceCompleted: CoroutineExecutor._take_task_completed,
+        ev.TaskFailed: CoroutineExecutor._take_task_failed,
+        ev.SubOrchestrationInstanceFailed: CoroutineExecutor._take_task_failed,
+        ev.TimerFired: CoroutineExecutor._take_timer_fired,
+        ev.EventRaised: CoroutineExecutor._take_event_raised,
+        ev.ExecutionCancelRequested: CoroutineExecutor._take_cancel_requested,
+        ev.UnknownEvent: CoroutineExecutor._take_unknown,
+    },
+)
+
+
+def _sort(events: Iterable[HistoryEvent], facts: list[HistoryEvent]) -> list[HistoryEvent]:
+    """Put a turn's facts to `facts` and return its decisions. What follows the end belongs to the next execution."""
+    decisions: list[HistoryEvent] = []
+    for event in events:
+        kind = type(event)
+        if kind in _TAKE:
+            facts.append(event)
+        elif kind in DECISIONS:
+            decisions.append(event)
+            if kind is ev.ExecutionCompleted:
+                break
+    return decisions
+
+
+def _is_engines(decision: HistoryEvent) -> bool:
+    """True for an end that the engine decided, which no code decides again."""
+    return (
+        isinstance(decision, ev.ExecutionCompleted)
+        and decision.failure is not None
+        and decision.failure.type == HISTORY_LIMIT_EXCEEDED
+    )
+
+
+def _close(code: Any, guard: LoopGuard) -> None:
+    """Close code that may try to go on: each await on its way out ends in GeneratorExit."""
+    previous = _get_running_loop()
+    _set_running_loop(guard)
+    try:
+        for _ in range(_CLOSE_ATTEMPTS):
+            try:
+                code.close()
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001, S110 - nobody is left to tell
+                pass
+            if getattr(code, "cr_frame", None) is None and getattr(code, "gi_frame", None) is None:
+                break
+    finally:
+        _set_running_loop(previous)

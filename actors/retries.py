@@ -1,0 +1,66 @@
+"""RetryPolicy: how often and when a failed activity or sub-orchestration is tried again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from perdure.schemas.events import NEVER, RetryOptions
+
+from .failures import type_name
+
+_MILLISECOND = timedelta(milliseconds=1)
+_ZERO = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How to try again. `non_retriable_errors` are exception types, or names of them, with or without their module."""
+
+    first_retry_interval: timedelta
+    max_number_of_attempts: int
+    backoff_coefficient: float | None = 1.0
+    max_retry_interval: timedelta | None = None
+    retry_timeout: timedelta | None = None
+    non_retriable_errors: Sequence[str | type[BaseException]] = ()
+
+    def __post_init__(self) -> None:
+        if self.first_retry_interval < _ZERO:
+            raise ValueError(f"first_retry_interval must be >= 0, not {self.first_retry_interval}")
+        if self.max_number_of_attempts < 1:
+            raise ValueError(f"max_number_of_attempts must be >= 1, not {self.max_number_of_attempts}")
+        if self.backoff_coefficient is not None and not 1 <= self.backoff_coefficient < float("inf"):
+            raise ValueError(f"backoff_coefficient must be >= 1, not {self.backoff_coefficient}")
+        if self.max_retry_interval is not None and self.max_retry_interval < _ZERO:
+            raise ValueError(f"max_retry_interval must be >= 0, not {self.max_retry_interval}")
+        if self.retry_timeout is not None and self.retry_timeout < _ZERO:
+            raise ValueError(f"retry_timeout must be >= 0, not {self.retry_timeout}")
+        if isinstance(self.non_retriable_errors, str):
+            raise TypeError("non_retriable_errors is a sequence of types or names, not one name")
+
+
+def encode_retry_policy(policy: RetryPolicy | None) -> RetryOptions | None:
+    """The policy as it is recorded."""
+    if policy is None:
+        return None
+    return RetryOptions(
+        milliseconds(policy.first_retry_interval),
+        policy.max_number_of_attempts,
+        1.0 if policy.backoff_coefficient is None else float(policy.backoff_coefficient),
+        NEVER if policy.max_retry_interval is None else milliseconds(policy.max_retry_interval),
+        NEVER if policy.retry_timeout is None else milliseconds(policy.retry_timeout),
+        tuple(error if isinstance(error, str) else type_name(error) for error in policy.non_retriable_errors),
+    )
+
+
+def milliseconds(span: timedelta) -> int:
+    """Whole milliseconds, rounded up: nothing happens before its time."""
+    return -((-span) // _MILLISECOND)
+
+
+def encode_time_limit(name: str, span: timedelta | None) -> int:
+    """A time-out as it is recorded: milliseconds, or NEVER."""
+    if span is None:
+        return NEVER
+    if span <= _ZERO:
+        raise ValueError(f"{name} must be greater than zero, not {span}")
+    return milliseconds(span)
