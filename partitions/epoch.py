@@ -108,6 +108,8 @@ class Epoch(Generic[T]):
         found confirmed before it is in the log, and recovery finds it there."""
         confirmed: list[Appended[T]] = []
         for report in self._writer.take_reports():
+            if not self._in_flight:
+                raise EpochEnded(f"epoch {self.number}: a report of a record that was not sent")
             expected, appended = self._in_flight[0]
             if report.offset != expected:
                 found = f"landed at {report.offset}" if report.offset is not None else f"unknown: {report.error}"

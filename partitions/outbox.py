@@ -80,7 +80,7 @@ class Outbox:
         attempt = out.attempt
 
         def delivered(error: str | None) -> None:
-            if self._closed or attempt != out.attempt or out.failed:
+            if self._closed or attempt != out.attempt or out.failed or sequence <= out.acked:
                 return
             if error is not None:
                 out.failed, out.resend_at_ms = True, now_ms + RESEND_PAUSE_MS

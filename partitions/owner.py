@@ -13,7 +13,7 @@ from perdure.schemas.records import LEVEL, NO_DIGEST, Claim, Envelope, RecordKin
 from .confirmation import Decided
 from .epoch import Epoch, EpochEnded, Run
 from .holdings import Counts, Holdings, OwnerParts, OwnerSettings
-from .ports import HistoryWriter, LogRecord
+from .ports import BufferFull, HistoryWriter, LogRecord
 from .recovery import Recovered, restore
 from .tenure import Tenure
 
@@ -95,7 +95,11 @@ class PartitionOwner:
             self._settings.owner, self._parts.clock.wall_ms(), self._settings.address, log.identity.partition_count, level=LEVEL
         )
         value = encode_envelope(Envelope(RecordKind.CLAIM, LEVEL, -1, -1, NO_DIGEST, "", encode_claim(claim)))
-        self._writer.append(self._settings.owner, value)
+        try:
+            self._writer.append(self._settings.owner, value)
+        except BufferFull:
+            self._try_again("the local queue was full")
+            return True
         self._claimed_at = self._parts.clock.monotonic()
         self.phase = Phase.CLAIMING
         return True
