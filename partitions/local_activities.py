@@ -1,6 +1,6 @@
 """The activities of an app, as the pool runs them: looked up by name, called with decoded input and a context of the attempt."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, cast
 
@@ -16,7 +16,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Activities(Protocol):
     """Where activities are registered: `actors.app.App`."""
 
-    def activity(self, name: str) -> Activity[Any, Any] | None: ...
+    @property
+    def activities(self) -> Mapping[str, Activity[Any, Any]]: ...
 
 
 def find_local(activities: Activities, clock: Clock) -> FindActivity:
@@ -25,7 +26,7 @@ def find_local(activities: Activities, clock: Clock) -> FindActivity:
 
     def find(name: str) -> LocalActivity | None:
         local = found.get(name)
-        if local is None and (activity := activities.activity(name)) is not None:
+        if local is None and (activity := activities.activities.get(name)) is not None:
             local = found[name] = _local(activity, clock)
         return local
 

@@ -27,9 +27,6 @@ class Registry:
     def __init__(self) -> None:
         self.activities: dict[str, Activity[Any, Any]] = {}
 
-    def activity(self, name: str) -> Activity[Any, Any] | None:
-        return self.activities.get(name)
-
     def run(self, function: Any, data: bytes, **task: Any) -> tuple[bytes, Failure | None]:
         self.activities["it"] = Activity("it", function)
         pool = LocalPool(find_local(self, SystemClock()), SystemClock(), lambda: None, PoolSettings())
