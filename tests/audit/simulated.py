@@ -67,7 +67,7 @@ class ScriptedExecutor:
     def replay(self, turns: Iterable[RecordedTurn]) -> None:
         waiting: tuple[HistoryEvent, ...] = ()
         for turn in turns:
-            facts = tuple(event for event in turn.events if not isinstance(event, DECISIONS))
+            facts = tuple(event for event in turn.events if not isinstance(event, DECISIONS) and not is_retried(event))
             waiting = (*waiting, *facts)
             if turn.decided:
                 found = tuple(event for event in turn.events if isinstance(event, DECISIONS))
@@ -78,6 +78,11 @@ class ScriptedExecutor:
 
     def close(self) -> None:
         pass
+
+
+def is_retried(event: HistoryEvent) -> bool:
+    """A failure that the code does not see."""
+    return isinstance(event, ev.TaskFailed) and event.retry_at_ms != ev.NEVER
 
 
 class ScriptedCode:
@@ -153,7 +158,7 @@ def ship(instance_id: str, seen: Sequence[HistoryEvent]) -> list[HistoryEvent]:
     done = {
         event.task_id
         for event in seen
-        if isinstance(event, ev.TaskCompleted | ev.TimerFired | ev.SubOrchestrationInstanceCompleted)
+        if isinstance(event, ev.TaskCompleted | ev.TaskFailed | ev.TimerFired | ev.SubOrchestrationInstanceCompleted)
     }
     if done >= {1, 2, 3}:
         decided += [
@@ -168,9 +173,9 @@ def pack(_instance_id: str, seen: Sequence[HistoryEvent]) -> list[HistoryEvent]:
     started = seen[0]
     assert isinstance(started, ev.ExecutionStarted)
     decided: list[HistoryEvent] = [ev.TaskScheduled(1, "wrap", started.input)]
-    results = [event.result for event in seen if isinstance(event, ev.TaskCompleted)]
     # What wrapping comes to is of no interest to the code: a changed result changes no decision.
-    return [*decided, ev.ExecutionCompleted(ev.Status.COMPLETED, b'"packed"')] if results else decided
+    wrapped = any(isinstance(event, ev.TaskCompleted | ev.TaskFailed) for event in seen)
+    return [*decided, ev.ExecutionCompleted(ev.Status.COMPLETED, b'"packed"')] if wrapped else decided
 
 
 def ledger(_instance_id: str, seen: Sequence[HistoryEvent]) -> list[HistoryEvent]:
