@@ -18,10 +18,10 @@ _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 class KafkaHistoryWriter:
     """The append side of one history partition (`partitions.ports.HistoryWriter`)."""
 
-    def __init__(self, settings: KafkaSettings, partition: int) -> None:
-        self._topic = settings.topics.history
+    def __init__(self, producer: Producer, topic: str, partition: int) -> None:
+        self._topic = topic
         self._partition = partition
-        self._producer: Producer | None = settings.producer()
+        self._producer: Producer | None = producer
         self._sent = SentQueue()
 
     def append(self, key: str, value: bytes) -> None:

@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterator
 
 import structlog
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ..partitioner import partition_of
 from ..ports import HubIdentity, HubRefused, LogRecord, LogSpan
 from .admin import check_topics, describe_hub
-from .history import HistoryReads, KafkaHistoryWriter
+from .history import HistoryReads, KafkaHistoryWriter, let_go
 from .inbox import KafkaInboxReader
 from .publisher import KafkaPublisher
 from .replies import KafkaReplies
@@ -32,16 +32,19 @@ class KafkaLog:
     """One process's handle on a hub. All but `wake` and publishing belongs to one thread."""
 
     def __init__(
-        self, settings: KafkaSettings, identity: HubIdentity, admin: AdminClient, record_bytes_max: int
+        self, settings: KafkaSettings, identity: HubIdentity, admin: AdminClient, record_bytes_max: int, *, client: bool
     ) -> None:
         self.identity = identity
         self.record_bytes_max = record_bytes_max
         self.inbox = KafkaInboxReader(settings)
-        self.publisher = KafkaPublisher(settings)
+        # A client's requests carry ids, so one that lands twice does nothing; and its first one does not wait for an idempotent producer.
+        self.publisher = KafkaPublisher(settings, idempotent=not client)
         self._settings = settings
         self._admin = admin
         self._reads = HistoryReads(settings)
         self._writers: list[KafkaHistoryWriter] = []
+        # The next producer of a history partition, made ahead of its use: it takes half a second until it can send.
+        self._spare: Producer | None = None if client else settings.producer()
         self._woken = False
         self._eventful = time.monotonic()
 
@@ -56,7 +59,7 @@ class KafkaLog:
                 f"hub {settings.hub!r} has {count} partitions, not {partition_count}; a hub's partition count never changes"
             )
         check_topics(settings, hub)
-        return cls(settings, hub.identity, admin, settings.record_bytes_max - RECORD_OVERHEAD_BYTES)
+        return cls(settings, hub.identity, admin, settings.record_bytes_max - RECORD_OVERHEAD_BYTES, client=False)
 
     @classmethod
     def open_client(cls, settings: KafkaSettings) -> "KafkaLog":
@@ -64,12 +67,17 @@ class KafkaLog:
         admin = settings.admin()
         hub = describe_hub(settings, admin, with_settings=False)
         return cls(
-            settings, hub.identity, admin, min(settings.record_bytes_max, MESSAGE_BYTES_DEFAULT) - RECORD_OVERHEAD_BYTES
+            settings,
+            hub.identity,
+            admin,
+            min(settings.record_bytes_max, MESSAGE_BYTES_DEFAULT) - RECORD_OVERHEAD_BYTES,
+            client=True,
         )
 
     def open_history(self, partition: int) -> KafkaHistoryWriter:
         self._writers = [writer for writer in self._writers if not writer.closed]
-        writer = KafkaHistoryWriter(self._settings, partition)
+        producer, self._spare = self._spare or self._settings.producer(), self._settings.producer()
+        writer = KafkaHistoryWriter(producer, self._settings.topics.history, partition)
         self._writers.append(writer)
         return writer
 
@@ -116,6 +124,8 @@ class KafkaLog:
         for writer in self._writers:
             writer.close()
         self._writers.clear()
+        if self._spare is not None:
+            let_go(self._spare)
         self.inbox.leave()
         self.publisher.close()
         self._reads.close()

@@ -21,10 +21,10 @@ Headers = Sequence[tuple[str, bytes]]
 class KafkaPublisher:
     """`partitions.ports.Publisher`. Any thread may publish; `delivered` is called on the one that waits or flushes."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, *, idempotent: bool) -> None:
         self._settings = settings
         self._topics = settings.topics
-        self._producer: Producer = settings.producer()
+        self._producer: Producer = settings.producer(idempotent=idempotent)
         # So that a queue and the client have the same order.
         self._lock = Lock()
         self._sent: dict[tuple[str, int], SentQueue] = {}

@@ -57,8 +57,8 @@ class KafkaSettings:
         """The largest message that a producer of ours takes."""
         return int(self.properties.get("message.max.bytes", MESSAGE_BYTES_DEFAULT))
 
-    def producer(self) -> Producer:
-        """Return a producer that sends at once and gives up in time."""
+    def producer(self, *, idempotent: bool = True) -> Producer:
+        """Return a producer that sends at once and gives up in time. An idempotent one is ready half a second later."""
         defaults = {
             "linger.ms": 0,
             "queue.buffering.max.messages": 500_000,
@@ -66,7 +66,7 @@ class KafkaSettings:
             "delivery.timeout.ms": int(self.delivery_seconds_max * 1000),
             "request.timeout.ms": int(self.delivery_seconds_max * 1000),
         }
-        return self._make(Producer, defaults, {"acks": "all", "enable.idempotence": True}, CONSUMER_ONLY)
+        return self._make(Producer, defaults, {"acks": "all", "enable.idempotence": idempotent}, CONSUMER_ONLY)
 
     def reader(self, *, committed: bool) -> Consumer:
         """Return a consumer for manual assignment that waits for nothing that is there. It belongs to no group."""
