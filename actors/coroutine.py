@@ -4,8 +4,6 @@ Rules of this file: events are delivered one by one, in history's order, and aft
 delivery of many events equals as many deliveries. What a replay decides is compared with what history says, turn by turn.
 """
 
-# CPython keeps the running loop here; the actors layer imports nothing of asyncio that waits.
-from _asyncio import _get_running_loop, _set_running_loop
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, cast
 
@@ -19,7 +17,7 @@ from .execution import Execution, ExecutionSettings, Identity
 from .executor import Decision, InstanceHeld, RecordedTurn
 from .failures import failure_of
 from .flags import unknown_flags
-from .guard import LoopGuard, describe_foreign, raised_by_asyncio
+from .guard import LoopGuard, describe_foreign, get_loop, raised_by_asyncio, set_loop
 from .limits import HISTORY_LIMIT_EXCEEDED
 from .orchestration import Orchestration
 from .tasks import Task
@@ -117,8 +115,8 @@ class CoroutineExecutor:
         """Run the code until it waits for something that is not complete, or ends."""
         code, execution, generator = self._code, self.execution, self._is_generator
         self._awaited = None
-        previous = _get_running_loop()
-        _set_running_loop(self._guard)
+        previous = get_loop()
+        set_loop(self._guard)
         try:
             while True:
                 if thrown is not None:
@@ -143,7 +141,7 @@ class CoroutineExecutor:
         except BaseException as error:  # noqa: BLE001 - the author's code may raise anything
             self._raise(error)
         finally:
-            _set_running_loop(previous)
+            set_loop(previous)
         if self._guard.caught is not None:
             self._hold(str(self._guard.caught), "foreign-await")
 
@@ -211,15 +209,15 @@ class CoroutineExecutor:
         except ValueRefused as refusal:
             self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(refusal)))
             return
-        previous = _get_running_loop()
-        _set_running_loop(self._guard)
+        previous = get_loop()
+        set_loop(self._guard)
         try:
             code = self.definition.function(*arguments)
         except BaseException as error:  # noqa: BLE001 - a plain function runs here, whole
             self._raise(error)
             return
         finally:
-            _set_running_loop(previous)
+            set_loop(previous)
         if not hasattr(code, "send"):
             self._return(code)
             return
@@ -296,8 +294,8 @@ def _is_engines(decision: HistoryEvent) -> bool:
 
 def _close(code: Any, guard: LoopGuard) -> None:
     """Close code that may try to go on: each await on its way out ends in GeneratorExit."""
-    previous = _get_running_loop()
-    _set_running_loop(guard)
+    previous = get_loop()
+    set_loop(guard)
     try:
         for _ in range(_CLOSE_ATTEMPTS):
             try:
@@ -309,4 +307,4 @@ def _close(code: Any, guard: LoopGuard) -> None:
             if getattr(code, "cr_frame", None) is None and getattr(code, "gi_frame", None) is None:
                 break
     finally:
-        _set_running_loop(previous)
+        set_loop(previous)

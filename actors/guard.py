@@ -5,9 +5,15 @@ Rules of this file: the loop that was there before is always put back; what the 
 swallows the exception is held all the same.
 """
 
-from typing import Any, NoReturn
+# Only where asyncio keeps its running loop: nothing here runs one.
+from asyncio.events import _get_running_loop, _set_running_loop
+from collections.abc import Callable
+from typing import Any, NoReturn, cast
 
 from .errors import ForeignAwait
+
+get_loop: Callable[[], object] = _get_running_loop
+set_loop = cast("Callable[[object], None]", _set_running_loop)
 
 _TASKS = "gather, create_task and TaskGroup run code that no history records: use when_all over ctx.call_activity, or call a sub-orchestration"
 _INSTEAD = {
