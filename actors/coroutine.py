@@ -177,7 +177,7 @@ class CoroutineExecutor:
             failure = Failure("OrchestrationCanceled", str(error), retriable=False)
             self._complete(ev.ExecutionCompleted(Status.CANCELED, failure=failure))
         else:
-            self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(error, self.execution.types)))
+            self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(error)))
 
     def _complete(self, completed: ev.ExecutionCompleted) -> None:
         self._ended = True

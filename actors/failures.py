@@ -26,30 +26,30 @@ def type_name(kind: type[BaseException]) -> str:
     )
 
 
-def failure_of(error: BaseException, types: ExceptionTypes = NO_TYPES) -> Failure:
-    """What went wrong, as data. The arguments of registered types go along, so that they can be rebuilt."""
-    return _failure_of(error, types, CAUSES_MAX)
+def failure_of(error: BaseException) -> Failure:
+    """What went wrong, as data. Never raises, whatever the author's exception does when it is asked."""
+    return _failure_of(error, CAUSES_MAX)
 
 
-def _failure_of(error: BaseException, types: ExceptionTypes, links_left: int) -> Failure:
-    name = type_name(type(error))
+def _failure_of(error: BaseException, links_left: int) -> Failure:
+    message = _message_of(error)
     return Failure(
-        name,
-        _message_of(error),
+        type_name(type(error)),
+        message,
         _stack_of(error),
-        _cause_of(error, types, links_left - 1),
+        _cause_of(error, links_left - 1),
         not isinstance(error, NonRetriableError | ValueRefused),
-        _arguments_of(error) if name in types else NULL,
+        _arguments_of(error, message),
     )
 
 
-def _cause_of(error: BaseException, types: ExceptionTypes, links_left: int) -> Failure | None:
+def _cause_of(error: BaseException, links_left: int) -> Failure | None:
     if isinstance(error, TaskFailedError):
         return _cut(error.failure, links_left)
     cause = error.__cause__
     if cause is None and not error.__suppress_context__:
         cause = error.__context__
-    return _failure_of(cause, types, links_left) if cause is not None and links_left > 0 else None
+    return _failure_of(cause, links_left) if cause is not None and links_left > 0 else None
 
 
 def _cut(failure: Failure, links_left: int) -> Failure | None:
@@ -90,7 +90,10 @@ def _clean(text: str, chars_max: int) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _arguments_of(error: BaseException) -> bytes:
+def _arguments_of(error: BaseException, message: str) -> bytes:
+    """What a registered type is rebuilt from, where its message is not enough."""
+    if error.args in ((), (message,)):
+        return NULL
     try:
         arguments = orjson.dumps(list(error.args))
     except (TypeError, ValueError, RecursionError):
@@ -106,17 +109,17 @@ def error_of(what: str, failure: Failure, types: ExceptionTypes = NO_TYPES) -> T
 
 
 def rebuild(failure: Failure, types: ExceptionTypes) -> Exception | None:
-    """The original exception, if its type is registered and lets itself be made from its arguments or its message."""
+    """The original exception, if its type is registered and can be made from its arguments."""
     kind = types.get(failure.type)
     if kind is None:
         return None
     arguments = orjson.loads(failure.details)
-    for given in ((arguments,) if isinstance(arguments, list) else ()) + ([failure.message],):
-        try:
-            error = kind(*given)
-        except Exception:  # noqa: BLE001, S112, PERF203 - the author's __init__ may do anything; the failure itself is kept
-            continue
-        if failure.cause is not None:
-            error.__cause__ = rebuild(failure.cause, types)
-        return error
-    return None
+    if not isinstance(arguments, list):
+        arguments = [failure.message] if failure.message else []
+    try:
+        error = kind(*arguments)
+    except Exception:  # noqa: BLE001 - the author's __init__ may do anything; the failure itself is kept
+        return None
+    if failure.cause is not None:
+        error.__cause__ = rebuild(failure.cause, types)
+    return error

@@ -13,11 +13,12 @@ from contextvars import copy_context
 from time import monotonic
 from typing import Any, cast
 
+from perdure.actors.failures import failure_of
 from perdure.schemas.events import NULL, Failure
 
 from .loop_watch import LoopWatch
 from .ports import Clock
-from .run import FOREVER, Run, failure_of_activity
+from .run import FOREVER, Run
 
 Ended = Callable[[Run, bytes, Failure | None], None]
 _POLL_SECONDS = 0.01
@@ -153,7 +154,7 @@ class AsyncLane:
         except GeneratorExit:
             raise
         except BaseException as error:  # noqa: BLE001 - an activity's SystemExit ends the activity, not the worker
-            failure = failure_of_activity(error)
+            failure = failure_of(error)
         run.cancel_async = None
         self._ended(run, result, failure)
 

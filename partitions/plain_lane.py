@@ -13,10 +13,11 @@ from queue import SimpleQueue
 from time import monotonic
 from typing import cast
 
+from perdure.actors.failures import failure_of
 from perdure.schemas.events import NULL, Failure
 
 from .ports import Clock
-from .run import FOREVER, Run, failure_of_activity
+from .run import FOREVER, Run
 
 Finished = tuple[Run, bytes, Failure | None]
 # A thread hop costs 50 to 120 us; a function that lasts longer than this is worth one more.
@@ -140,4 +141,4 @@ def _finish(run: Run, clock: Clock) -> Finished:
         # A context of its own: what one activity sets there, the next one does not see.
         return run, cast("bytes", Context().run(run.invoke, run)), None
     except BaseException as error:  # noqa: BLE001 - an activity's SystemExit ends the activity, not the thread
-        return run, NULL, failure_of_activity(error)
+        return run, NULL, failure_of(error)

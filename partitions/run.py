@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import Protocol
 
-from perdure.actors.failures import failure_of
 from perdure.schemas.events import NEVER, Failure
 
 from .activities import ActivityTask
@@ -68,14 +67,6 @@ class Run:
             "ActivityTimedOut",
             f"{task.name} was not done within its start-to-close limit of {task.start_to_close_ms} ms",
         )
-
-
-def failure_of_activity(error: BaseException) -> Failure:
-    """The failure that `error` is, even where the author's exception cannot be shown."""
-    try:
-        return failure_of(error)
-    except Exception as fault:  # noqa: BLE001 - a `__str__` of the author's may raise anything
-        return Failure(type(error).__qualname__, f"its text cannot be shown: {type(fault).__qualname__}")
 
 
 class Deadlines:
