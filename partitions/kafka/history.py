@@ -144,14 +144,18 @@ _PASSING = (
 
 
 def span_of(consumer: Consumer, settings: KafkaSettings, topic: str, partition: int) -> LogSpan:
-    """Raises LogUnavailable."""
-    try:
-        start, end = consumer.get_watermark_offsets(
-            TopicPartition(topic, partition), timeout=settings.request_seconds_max
-        )
-    except KafkaException as error:
-        raise LogUnavailable(
-            f"topic {topic}, partition {partition}: {settings.servers} did not say within {settings.request_seconds_max:g} s where it ends: "
-            f"{error_of(error).str()}"
-        ) from error
-    return LogSpan(start, end)
+    """Ask until there is an answer: a leader may just be changing. Raises LogUnavailable."""
+    deadline = time.monotonic() + settings.request_seconds_max
+    while True:
+        left = max(deadline - time.monotonic(), 0.1)
+        try:
+            start, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=left)
+            return LogSpan(start, end)
+        except KafkaException as error:
+            reason = error_of(error)
+            if reason.code() not in _PASSING or time.monotonic() >= deadline:
+                raise LogUnavailable(
+                    f"topic {topic}, partition {partition}: {settings.servers} did not say within {settings.request_seconds_max:g} s "
+                    f"where it ends ({reason.str()}); check that the brokers run and the partition has a leader"
+                ) from error
+            time.sleep(0.02)
