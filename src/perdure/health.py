@@ -1,6 +1,7 @@
 """/healthz, /readyz and /metrics of a worker process, on a small HTTP server in a thread of its own."""
 
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
@@ -54,7 +55,7 @@ class HealthServer:
         registry = worker_registry(worker)
 
         class Requests(_Requests):
-            answers: ClassVar = {
+            answers: ClassVar[dict[str, Callable[[], Answer]]] = {
                 "/healthz": lambda: health(worker),
                 "/readyz": lambda: readiness(worker),
                 "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)),
@@ -73,7 +74,7 @@ class HealthServer:
 class _Requests(BaseHTTPRequestHandler):
     """GET of the three paths."""
 
-    answers: ClassVar[dict[str, "object"]] = {}
+    answers: ClassVar[dict[str, Callable[[], Answer]]] = {}
     server_version = "perdure"
     sys_version = ""
 

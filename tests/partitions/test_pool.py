@@ -12,7 +12,6 @@ import pytest
 from perdure.partitions.activities import ActivityResult, ActivityTask
 from perdure.partitions.pool import LocalActivity, LocalPool, PoolSettings
 from perdure.partitions.run import Run
-from perdure.schemas.events import Failure
 
 TASK = ActivityTask(0, "order", "1-1", 1, 1, "plain", b"1")
 PLENTY = 10.0

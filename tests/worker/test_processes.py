@@ -135,7 +135,10 @@ def test_a_usage_error_is_not_tried_again(start: Callable[[str], Supervised]) ->
     supervised = start("usage")
 
     assert 2 == supervised.parent.wait(30)
-    assert ["started"] == supervised.words(0)
+    # One of the two ends first, and the other is told to stop, maybe before it began.
+    words = [supervised.words(slot) for slot in (0, 1)]
+    assert ["started"] in words
+    assert max(map(len, words)) == 1
 
 
 def test_children_stop_in_order_when_their_parent_is_killed(start: Callable[[str], Supervised]) -> None:
