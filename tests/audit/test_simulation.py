@@ -98,6 +98,7 @@ class Simulation:
 
     def finish(self) -> None:
         """Ask once more for every order, then run until all is done."""
+        self.faults.calm = True
         self.workers[1].die(self.dice)
         for number in range(ORDERS):
             self.start(f"order-{number}", "ship")
