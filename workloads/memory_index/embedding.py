@@ -53,7 +53,8 @@ class HashedWords:
         return csr_matrix(self._vectorizer.transform(texts))
 
     def weigher(self, kept: csr_matrix) -> Callable[[csr_matrix], csr_matrix]:
-        return TfidfTransformer(sublinear_tf=True).fit(kept).transform
+        weigh: Callable[[csr_matrix], csr_matrix] = TfidfTransformer(sublinear_tf=True).fit(kept).transform
+        return weigh
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class RemoteVectors:
         return csr_matrix(np.asarray([row.embedding for row in rows], dtype=np.float32))
 
     def weigher(self, kept: csr_matrix) -> Callable[[csr_matrix], csr_matrix]:  # noqa: ARG002 — lengths suffice
-        return normalize
+        weigh: Callable[[csr_matrix], csr_matrix] = normalize
+        return weigh
 
 
 def configured_embedder() -> Embedder:
@@ -90,8 +92,9 @@ def configured_embedder() -> Embedder:
 
 def encode_vector(row: csr_matrix) -> bytes:
     """Write one row: its width, then its column numbers and values."""
-    head = np.array([row.shape[1]], dtype="<u4").tobytes()
-    return head + row.indices.astype("<u4").tobytes() + row.data.astype("<f4").tobytes()
+    head: bytes = np.array([row.shape[1]], dtype="<u4").tobytes()
+    encoded: bytes = head + row.indices.astype("<u4").tobytes() + row.data.astype("<f4").tobytes()
+    return encoded
 
 
 def decode_vectors(rows: Sequence[bytes]) -> csr_matrix:

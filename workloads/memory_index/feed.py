@@ -25,7 +25,7 @@ class Freshness:
 
 def find_new_lines(folder: Path, done: Mapping[str, int]) -> tuple[LineRange, ...]:
     """Return what each file of the feed holds beyond the bytes that are `done`, whole lines only."""
-    found = []
+    found: list[LineRange] = []
     for path in sorted(folder.glob("*.jsonl")):
         start = done.get(path.name, 0)
         # One range of all the lines there are: its end is the end of the last whole line.

@@ -1,6 +1,6 @@
 """A schedule's state between two of its steps, and what commands and runs make of it. Pure; the orchestration carries it."""
 
-from collections.abc import Mapping
+import json
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -94,21 +94,24 @@ def take_command(schedule: Schedule, command: Command, problems: tuple[str, ...]
             return schedule
 
 
-def encode_status(schedule: Schedule, doing: str, next_at: datetime | None = None) -> Mapping[str, Any]:
-    """Return what anyone may read of a schedule while it lives."""
-    return {
-        "doing": doing,
-        "task": asdict(schedule.task),
-        "next_at": next_at and _text(next_at),
-        "completed": schedule.completed,
-        "failed": schedule.failed,
-        "skipped": schedule.skipped,
-        "refused": schedule.refused,
-        "runs": [
-            {name: _text(value) if isinstance(value, datetime) else value for name, value in asdict(run).items()}
-            for run in schedule.runs
-        ],
-    }
+def encode_status(schedule: Schedule, doing: str, next_at: datetime | None = None) -> dict[str, Any]:
+    """Return what anyone may read of a schedule while it lives, as JSON."""
+    status: dict[str, Any] = json.loads(
+        json.dumps(
+            {
+                "doing": doing,
+                "task": asdict(schedule.task),
+                "next_at": next_at,
+                "completed": schedule.completed,
+                "failed": schedule.failed,
+                "skipped": schedule.skipped,
+                "refused": schedule.refused,
+                "runs": [asdict(run) for run in schedule.runs],
+            },
+            default=_text,
+        )
+    )
+    return status
 
 
 def _text(moment: datetime) -> str:
