@@ -86,19 +86,19 @@ class EmbeddedHub:
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         """Open or create. Raises LogLocked, HubRefused, LogCorrupt, LogUnavailable."""
+        self.directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._directory_lock = lock_directory(directory)
-            self.identity: HubIdentity = open_hub_file(directory, hub, partition_count).identity
-            count = self.identity.partition_count
-            sizes = {HISTORY: count, INBOX: count, DEAD_LETTER: 1}
-            self._topics = {
-                name: Topic(Journal(directory / name, size, writable=True, segment_bytes=segment_bytes), size)
-                for name, size in sizes.items()
-            }
+            try:
+                self.identity: HubIdentity = open_hub_file(directory, hub, partition_count).identity
+                self._topics = _open_topics(directory, self.identity.partition_count, segment_bytes)
+            except BaseException:
+                self._directory_lock.close()
+                raise
         except OSError as error:
             raise LogUnavailable(f"cannot use the hub's directory {directory}: {error}") from error
-        self.directory = directory
+        count = self.identity.partition_count
         self._clock = clock or WallClock()
         self._lock = Lock()
         self._tails = [Tail(self.span(INBOX, partition).end) for partition in range(count)]
@@ -249,3 +249,11 @@ class EmbeddedHub:
         for _, sink in batch:
             if sink is not None:
                 sink.failed(message)
+
+
+def _open_topics(directory: Path, partition_count: int, segment_bytes: int) -> dict[str, Topic]:
+    counts = {HISTORY: partition_count, INBOX: partition_count, DEAD_LETTER: 1}
+    return {
+        name: Topic(Journal(directory / name, count, writable=True, segment_bytes=segment_bytes), count)
+        for name, count in counts.items()
+    }
