@@ -38,11 +38,13 @@ class Decision:
 class Executor(Protocol):
     """One execution's code, live. Dropped (`close`) and rebuilt from history at will; what it decides is the same."""
 
-    def replay(self, turns: Iterable[RecordedTurn]) -> None:
-        """Bring new code to where history is, comparing each decision with it. Raises InstanceHeld."""
+    def replay(self, turns: Iterable[RecordedTurn]) -> ContinueAsNew | None:
+        """Bring new code to where history is, comparing each decision with it; return what it continued as new with, if the
+        last turn did so. Raises InstanceHeld."""
 
     def decide(self, events: tuple[HistoryEvent, ...], now_ms: int) -> Decision:
         """Deliver `events` (facts only) and run until the code waits or ends. Raises InstanceHeld."""
+        ...
 
     def close(self) -> None:
         """Let the code go; nothing that it does on its way out is recorded."""
