@@ -61,6 +61,7 @@ class Life:
     """A whole life so far. The same seed lives the same life."""
 
     seed: int
+    name: str = NAME
     state: InstanceState | None = None
     now_ms: int = 1_000_000
     offset: int = 10
@@ -80,7 +81,7 @@ class Life:
         seen = len(self.code.seen)
         limits = Limits(history_events_max=dice.choice((50_000, 50_000, 30)))
         setting = Setting(self.now_ms, self.offset, lambda _, __: self.code, limits, dice.random() < 0.7)
-        turn = take_turn(NAME, self.state, inbox, setting)
+        turn = take_turn(self.name, self.state, inbox, setting)
         lived = Lived(self.state, inbox, tuple(self.code.seen[seen:]), self.now_ms, self.offset, turn)
         self.state = turn.state
         return lived
@@ -88,7 +89,7 @@ class Life:
     def message(self) -> Inbound:
         make = self.dice.choice((self.request, self.request, self.result, self.result, self.due))
         request_id = self.dice.choice(("", "", "r1", "r2", "r3"))
-        return Inbound(NAME, make(), request_id, reply_to=self.dice.choice((None, REPLY_TO)))
+        return Inbound(self.name, make(), request_id, reply_to=self.dice.choice((None, REPLY_TO)))
 
     def request(self) -> ms.Body:
         dice = self.dice
@@ -110,7 +111,10 @@ class Life:
     def result(self) -> ms.Body:
         """A result, mostly of what is pending."""
         state, dice = self.state, self.dice
-        pending: list[tuple[type[ms.TaskResult | ms.ChildResult], int, int]] = [(ms.TaskResult, 1, 1), (ms.ChildResult, 2, 1)]
+        pending: list[tuple[type[ms.TaskResult | ms.ChildResult], int, int]] = [
+            (ms.TaskResult, 1, 1),
+            (ms.ChildResult, 2, 1),
+        ]
         if state is not None:
             pending += [(ms.TaskResult, number, task.attempt) for number, task in state.tasks.items()] * 3
             pending += [(ms.ChildResult, number, child.attempt) for number, child in state.children.items()] * 3
@@ -150,17 +154,19 @@ class Life:
         return Decision(tuple(events), ContinueAsNew(b"7", dice.choice(((), (("go", b"2"), ("stop", b"3"))))))
 
     def decided(self) -> HistoryEvent:
-        dice, number = self.dice, self.next_task
+        """A decision; what it gives up is of the right kind, pending or not. Ids: 3n activities, 3n+1 children, 3n+2 timers."""
+        dice, number = self.dice, 3 * self.next_task
         self.next_task += 1
-        known, retry = dice.randint(max(1, number - 6), number), dice.choice(RETRIES)
+        known, retry = 3 * dice.randint(max(1, self.next_task - 6), self.next_task), dice.choice(RETRIES)
+        if dice.random() < 0.3:
+            return ev.TaskScheduled(number, "act", retry=retry, schedule_to_close_ms=dice.choice((NEVER, 900)))
         return dice.choice(
             (
-                ev.TaskScheduled(number, "act", retry=retry, schedule_to_close_ms=dice.choice((NEVER, 900))),
-                ev.TimerCreated(number, self.now_ms + dice.choice((0, 1, 5_000))),
-                ev.SubOrchestrationInstanceCreated(number, "child", f"{NAME}:{number}", retry=retry),
+                ev.SubOrchestrationInstanceCreated(number + 1, "child", f"{self.name}:{number}", retry=retry),
+                ev.TimerCreated(number + 2, self.now_ms + dice.choice((0, 1, 5_000))),
                 ev.EventSent(number, "other", "go"),
-                ev.TaskCanceled(known),
-                ev.TimerCanceled(known),
+                ev.TaskCanceled(known + dice.choice((0, 1))),
+                ev.TimerCanceled(known + 2),
                 ev.CustomStatusSet(dice.choice((b'"a"', b"null"))),
                 ev.PatchMarked("p"),
             )

@@ -144,7 +144,10 @@ def test_lost_dispatches_count_until_an_attempt_comes_back() -> None:
     )
     failed = apply(lost, ev.TaskFailed(1, 4, FAILURE, retry_at_ms=99))
 
-    assert ((4, 2), (4, 0)) == ((lost.tasks[1].attempt, lost.tasks[1].lost), (failed.tasks[1].attempt, failed.tasks[1].lost))
+    assert ((4, 2), (4, 0)) == (
+        (lost.tasks[1].attempt, lost.tasks[1].lost),
+        (failed.tasks[1].attempt, failed.tasks[1].lost),
+    )
 
 
 def test_a_continued_execution_keeps_what_its_start_restates_and_nothing_else() -> None:
@@ -153,7 +156,12 @@ def test_a_continued_execution_keeps_what_its_start_restates_and_nothing_else() 
     after = apply(state, started)
 
     assert (Status.PENDING, Status.RUNNING) == (after.status, after.visible_status)
-    assert (0, b"null", ("r1",), (started,)) == (len(after.tasks), after.custom_status, after.requests, tuple(after.undelivered))
+    assert (0, b"null", ("r1",), (started,)) == (
+        len(after.tasks),
+        after.custom_status,
+        after.requests,
+        tuple(after.undelivered),
+    )
 
 
 def test_an_instance_remembers_its_last_requests_only() -> None:

@@ -31,7 +31,11 @@ class Actor:
             self.take(ms.Start("code"), decide=decided)
 
     def take(
-        self, *bodies: ms.Body, decide: tuple[HistoryEvent, ...] | Decision | InstanceHeld = (), request: str = "", may: bool = True
+        self,
+        *bodies: ms.Body,
+        decide: tuple[HistoryEvent, ...] | Decision | InstanceHeld = (),
+        request: str = "",
+        may: bool = True,
     ) -> Turn:
         self._offset += 1
         self.code.decision = Decision(decide) if isinstance(decide, tuple) else decide
@@ -62,7 +66,12 @@ def test_a_start_becomes_a_fact_and_the_code_decides_in_the_same_turn() -> None:
     turn = actor.take(ms.Start("code", b"5"), decide=(TASK,), request="r1")
 
     started = ev.ExecutionStarted("1-1", "code", b"5", NOW, requests=("r1",))
-    assert ((started, TASK), True, [ReplyCode.OK], True) == (turn.events, turn.decided, codes(turn), turn.answers[0].created)
+    assert ((started, TASK), True, [ReplyCode.OK], True) == (
+        turn.events,
+        turn.decided,
+        codes(turn),
+        turn.answers[0].created,
+    )
     assert [started] == actor.code.seen
 
 
@@ -147,7 +156,9 @@ def test_a_watcher_of_the_end_is_handed_on_whether_it_started_the_instance_or_fo
     assert ([1, 1, 0], True) == ([len(turn.watchers) for turn in (first, found, refused)], found.empty)
 
 
-@pytest.mark.parametrize("body", [ms.RaiseEvent("go"), ms.Cancel(), ms.Terminate(), ms.Suspend(), ms.Resume(), ms.Purge()])
+@pytest.mark.parametrize(
+    "body", [ms.RaiseEvent("go"), ms.Cancel(), ms.Terminate(), ms.Suspend(), ms.Resume(), ms.Purge()]
+)
 def test_a_request_for_an_unknown_instance_is_told_so(body: ms.Body) -> None:
     turn = Actor().take(body)
 
@@ -174,7 +185,11 @@ def test_a_request_that_comes_twice_is_done_once(body: ms.Body) -> None:
     actor = Actor(TASK)
     first, again = actor.take(body, request="r1"), actor.take(body, request="r1")
 
-    assert ((1, 0), [ReplyCode.OK], [ReplyCode.OK]) == ((len(first.events), len(again.events)), codes(first), codes(again))
+    assert ((1, 0), [ReplyCode.OK], [ReplyCode.OK]) == (
+        (len(first.events), len(again.events)),
+        codes(first),
+        codes(again),
+    )
 
 
 def test_a_suspended_instance_takes_facts_and_decides_when_it_is_resumed() -> None:
@@ -225,7 +240,9 @@ def test_a_running_instance_is_purged_by_force_only() -> None:
 @pytest.mark.parametrize(
     ("execution", "task", "attempt"), [("stale", 1, 1), ("", 2, 1), ("", 1, 2)], ids=["execution", "task", "attempt"]
 )
-def test_a_result_counts_only_where_execution_task_and_attempt_are_pending(execution: str, task: int, attempt: int) -> None:
+def test_a_result_counts_only_where_execution_task_and_attempt_are_pending(
+    execution: str, task: int, attempt: int
+) -> None:
     actor = Actor(TASK)
 
     turn = actor.take(ms.TaskResult(execution or actor.execution, task, attempt, b"7"))
@@ -273,7 +290,9 @@ def test_a_result_that_comes_between_attempts_is_dropped() -> None:
     assert (True, 1) == (late.empty, late.dropped)
 
 
-def policy(first: int = 1_000, attempts: int = 10, backoff: float = 2.0, longest: int = NEVER, within: int = NEVER) -> RetryOptions:
+def policy(
+    first: int = 1_000, attempts: int = 10, backoff: float = 2.0, longest: int = NEVER, within: int = NEVER
+) -> RetryOptions:
     return RetryOptions(first, attempts, backoff, longest, within, ("ValueError", "shop.SoldOut"))
 
 
@@ -297,7 +316,9 @@ def policy(first: int = 1_000, attempts: int = 10, backoff: float = 2.0, longest
         (None, 1, FAILURE, NEVER),
     ],
 )
-def test_when_a_failed_task_is_tried_again(options: RetryOptions | None, failures: int, failure: Failure, expected: int) -> None:
+def test_when_a_failed_task_is_tried_again(
+    options: RetryOptions | None, failures: int, failure: Failure, expected: int
+) -> None:
     since = NOW - 1_000
 
     assert expected == next_attempt_ms(options, failures, since, NOW, failure)
@@ -360,7 +381,11 @@ def test_a_failed_child_is_started_again_under_its_policy_with_the_same_id() -> 
     assert (ev.SubOrchestrationInstanceFailed(2, 1, FAILURE, NOW + 1_000),) == failed.events
     [start] = again.sends
     assert isinstance(start.body, ms.Start)
-    assert ("i:child", 2, ReusePolicy.REPLACE) == (start.instance_id, start.body.parent.attempt if start.body.parent else 0, start.body.reuse)
+    assert ("i:child", 2, ReusePolicy.REPLACE) == (
+        start.instance_id,
+        start.body.parent.attempt if start.body.parent else 0,
+        start.body.reuse,
+    )
     assert ((False, False, True), ev.SubOrchestrationInstanceFailed(2, 2, FAILURE)) == (
         (failed.decided, again.decided, last.decided), last.events[0],
     )  # fmt: skip
@@ -382,7 +407,10 @@ def test_a_child_whose_id_is_taken_fails_and_its_parent_is_told() -> None:
 
     [told] = turn.sends
     assert isinstance(told.body, ms.ChildResult)
-    assert ("mother", "InstanceAlreadyExists") == (told.instance_id, told.body.failure.type if told.body.failure else "")
+    assert ("mother", "InstanceAlreadyExists") == (
+        told.instance_id,
+        told.body.failure.type if told.body.failure else "",
+    )
 
 
 @pytest.mark.parametrize(
@@ -415,7 +443,8 @@ def test_continue_as_new_begins_the_next_execution_and_keeps_the_events_that_nob
     actor = Actor()
     actor.take(ms.Start("code", tags={"a": "b"}, parent=PARENT), request="r1")
     continued = Decision(
-        (ev.CustomStatusSet(b'"x"'), ev.ExecutionCompleted(Status.CONTINUED_AS_NEW)), ContinueAsNew(b"2", (("go", b"1"), ("go", b"2")))
+        (ev.CustomStatusSet(b'"x"'), ev.ExecutionCompleted(Status.CONTINUED_AS_NEW)),
+        ContinueAsNew(b"2", (("go", b"1"), ("go", b"2"))),
     )
 
     turn = actor.take(ms.RaiseEvent("go", b"2"), decide=continued)
@@ -467,7 +496,11 @@ def test_an_event_to_another_instance_is_sent_with_a_request_of_its_own() -> Non
     turn = actor.take(ms.Start("code"), decide=(ev.EventSent(1, "other", "go", b"5"),))
 
     [send] = turn.sends
-    assert ("other", ms.RaiseEvent("go", b"5"), f"{NAME}/{actor.execution}/1") == (send.instance_id, send.body, send.request_id)
+    assert ("other", ms.RaiseEvent("go", b"5"), f"{NAME}/{actor.execution}/1") == (
+        send.instance_id,
+        send.body,
+        send.request_id,
+    )
 
 
 @given(st.integers(0, 1 << 32), st.integers(1, 20))
@@ -477,7 +510,11 @@ def test_every_message_comes_to_something(seed: int, turns: int) -> None:
     for _ in range(turns):
         lived = life.live()
         turn = lived.turn
-        asked = [message for message in lived.inbox[: turn.taken] if message.reply_to and not isinstance(message.body, _SILENT)]
+        asked = [
+            message
+            for message in lived.inbox[: turn.taken]
+            if message.reply_to and not isinstance(message.body, _SILENT)
+        ]
 
         assert len(asked) == len(turn.answers)
         assert turn.taken == len(lived.inbox) or turn.forgotten
