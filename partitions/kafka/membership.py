@@ -79,7 +79,7 @@ class KafkaMembership:
         consumer.incremental_assign(assigned)
         if assigned:
             consumer.pause(assigned)
-            self._tell(Assigned(_numbers(assigned)))
+        self._tell(Assigned(_numbers(assigned)))  # none is an answer too: a worker without a share is ready
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
         if revoked and not self._closing:

@@ -333,5 +333,7 @@ class Worker:
                 try:
                     end = self.log.span_inbox(partition).end
                 except LogUnavailable:
+                    # To ask may block until its time-out; a figure is not worth that again and again.
+                    self._lag_at = now + 10 * _LAG_EVERY_SECONDS
                     return
                 self.inbox_lag[partition] = max(0, end - owner.holdings.fold.state.inbox_mark)
