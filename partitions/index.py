@@ -88,7 +88,7 @@ def list_instances(store: Store, query: ListQuery) -> tuple[list[InstanceHeader]
     """One page, and the cursor of the next one. A page may be short, even empty, and still have a next one."""
     first, last = _window(query)
     if query.after is not None:
-        first = max(first, _decode_cursor(query.after))
+        first = max(first, decode_cursor(query.after))
     if first >= last:
         return [], None
     streams = _streams(store, query, last)
@@ -109,7 +109,7 @@ def list_instances(store: Store, query: ListQuery) -> tuple[list[InstanceHeader]
                     break
                 headers.append(header)
         place += b"\x00"
-    return headers, None if place is None else _encode_cursor(place)
+    return headers, None if place is None else encode_cursor(place)
 
 
 class _Stream(Protocol):
@@ -233,8 +233,13 @@ def _sized(text: str) -> bytes:
     return len(encoded).to_bytes(4, "big") + encoded
 
 
+def place_of(created_ms: int, instance_id: str) -> bytes:
+    """Where an instance stands in every list; the lists of several partitions are merged by it."""
+    return _newest_first(created_ms) + instance_id.encode()
+
+
 def _place(header: InstanceHeader) -> bytes:
-    return _newest_first(header.created_ms) + header.instance_id.encode()
+    return place_of(header.created_ms, header.instance_id)
 
 
 def _newest_first(time_ms: int) -> bytes:
@@ -268,11 +273,13 @@ def _window(query: ListQuery) -> tuple[bytes, bytes]:
     return first, last
 
 
-def _encode_cursor(place: bytes) -> str:
+def encode_cursor(place: bytes) -> str:
+    """The cursor of a page that goes on at `place`."""
     return urlsafe_b64encode(place).decode()
 
 
-def _decode_cursor(cursor: str) -> bytes:
+def decode_cursor(cursor: str) -> bytes:
+    """The place that a cursor goes on from. Raises ValueError."""
     try:
         return b64decode(cursor, altchars=b"-_", validate=True)
     except ValueError as error:

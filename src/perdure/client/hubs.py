@@ -1,0 +1,30 @@
+"""Errors of the log as errors of the front of the house."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from perdure.errors import HubError, HubMissing, HubRefused, HubUnavailable
+from perdure.partitions import ports
+from perdure.partitions.topics import HubNameRefused
+
+_ERRORS: tuple[tuple[type[Exception], type[HubError]], ...] = (
+    (ports.HubMissing, HubMissing),
+    (ports.HubRefused, HubRefused),
+    (HubNameRefused, HubRefused),
+    (ports.LogUnavailable, HubUnavailable),
+    (ports.LogLocked, HubUnavailable),
+    (ports.LogCorrupt, HubRefused),
+    (ports.LogTruncated, HubRefused),
+    (ports.StoreLocked, HubUnavailable),
+    (ports.StoreUnavailable, HubUnavailable),
+)
+
+
+@contextmanager
+def open_errors() -> Iterator[None]:
+    """Raise what the log raises as HubError."""
+    try:
+        yield
+    except tuple(kind for kind, _ in _ERRORS) as error:
+        public = next(public for kind, public in _ERRORS if isinstance(error, kind))
+        raise public(str(error)) from error

@@ -1,0 +1,346 @@
+"""The way in through the log itself: requests on the inbox, answers on the replies (R5, R7).
+
+Rules of this file: a request that is sent again keeps its id, so it is done once; the log is opened, waited on and closed by one
+thread, and everything else is on the client's loop; an answer that nobody waits for is dropped.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
+
+import orjson
+import structlog
+
+from perdure.errors import HubError, HubUnavailable, InstanceNotFound, NoAnswer, StartUnknown
+from perdure.partitions.partitioner import partition_of
+from perdure.partitions.ports import BufferFull, Log, ReplyReader
+from perdure.schemas.codec import WireError, decode_reply, encode_inbound
+from perdure.schemas.messages import Body, Inbound, Purge, Query, QueryKind, Reply, ReplyCode, ReplyTo
+
+from .hubs import open_errors
+from .merging import merge_pages
+from .requests import ListRequest, Started, StartRequest, judge, judge_purge, judge_start
+from .transport import Change
+from .transport import Ticket as AnyTicket
+from .views import View
+
+_log = structlog.get_logger("perdure.client")
+RESEND_SECONDS = 2.0
+RESEND_SECONDS_MAX = 5.0
+LIST_SECONDS_MAX = 5.0
+_TAKE_SECONDS = 0.1
+_FULL_PAUSE_SECONDS = 0.01
+
+
+class Ticket:
+    """The answers to one request: the first one, and for a start or a wait the news that the instance has ended."""
+
+    __slots__ = ("__weakref__", "ended", "first", "request_id", "trouble")
+
+    def __init__(self, request_id: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.request_id = request_id
+        self.first: asyncio.Future[Reply] = loop.create_future()
+        self.ended: asyncio.Future[Reply] = loop.create_future()
+        self.trouble = ""
+
+    def take(self, reply: Reply) -> None:
+        """A refusal after the first answer can only be the answer to a wait."""
+        if reply.code == ReplyCode.ENDED:
+            _settle(self.ended, reply)
+        elif not self.first.done():
+            self.first.set_result(reply)
+        elif reply.code not in (ReplyCode.OK, ReplyCode.HELD):
+            _settle(self.ended, reply)
+
+
+def _settle(future: "asyncio.Future[Reply]", reply: Reply) -> None:
+    if not future.done():
+        future.set_result(reply)
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """What there is while the log is open."""
+
+    log: Log
+    loop: asyncio.AbstractEventLoop
+    reply_to: ReplyTo
+
+    @property
+    def partition_count(self) -> int:
+        return self.log.identity.partition_count
+
+
+class LogTransport:
+    """`client.transport.Transport` over any log. `open_log` is called on the transport's own thread, which also closes the log."""
+
+    def __init__(self, open_log: Callable[[], Log]) -> None:
+        self._open_log = open_log
+        self._client_id = uuid4().hex
+        self._opening = asyncio.Lock()
+        self._open: _Open | None = None
+        self._failure: HubError | None = None
+        self._tickets: WeakValueDictionary[str, Ticket] = WeakValueDictionary()
+        self._thread: threading.Thread | None = None
+        self._closing = threading.Event()
+
+    async def open(self) -> None:
+        await self._ready()
+
+    async def _ready(self) -> _Open:
+        if self._failure is not None:
+            raise self._failure
+        if self._open is None:
+            async with self._opening:
+                if self._open is None:
+                    await self._start_thread()
+        assert self._open is not None
+        return self._open
+
+    async def _start_thread(self) -> None:
+        loop = asyncio.get_running_loop()
+        opened: asyncio.Future[_Open] = loop.create_future()
+        self._closing.clear()
+        self._thread = threading.Thread(target=self._run, args=(loop, opened), name="perdure-client", daemon=True)
+        self._thread.start()
+        self._open = await opened
+
+    async def close(self) -> None:
+        """Let the log go. Tickets that are out stay unanswered."""
+        thread, self._thread, self._open = self._thread, None, None
+        self._closing.set()
+        if thread is not None:
+            await asyncio.to_thread(thread.join)
+
+    # On the transport's thread.
+
+    def _run(self, loop: asyncio.AbstractEventLoop, opened: "asyncio.Future[_Open]") -> None:
+        log: Log | None = None
+        try:
+            with open_errors():
+                log = self._open_log()
+                replies = log.open_replies(self._client_id)
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked for the log
+            if log is not None:
+                log.close()
+            _tell(loop, _fail_future, opened, error)
+            return
+        _tell(loop, _set_future, opened, _Open(log, loop, ReplyTo(self._client_id, replies.partition)))
+        try:
+            self._pump(log, replies, loop)
+        except Exception as error:
+            _log.exception("replies cannot be read any more")
+            _tell(loop, self._give_up, HubUnavailable(f"the hub's replies cannot be read any more: {error}"))
+        finally:
+            replies.close()
+            log.close()
+
+    def _pump(self, log: Log, replies: ReplyReader, loop: asyncio.AbstractEventLoop) -> None:
+        while not self._closing.is_set():
+            mine = [reply for record in replies.take(_TAKE_SECONDS) if (reply := self._mine(record.value)) is not None]
+            if mine:
+                _tell(loop, self._route, mine)
+            log.wait(0)  # lets the log report deliveries
+
+    def _mine(self, value: bytes | None) -> Reply | None:
+        """Clients share the partitions of the replies; what cannot be read is nobody's."""
+        try:
+            reply = decode_reply(value or b"")
+        except WireError:
+            return None
+        return reply if reply.client_id == self._client_id else None
+
+    # On the loop.
+
+    def _route(self, replies: Iterable[Reply]) -> None:
+        for reply in replies:
+            ticket = self._tickets.get(reply.request_id)
+            if ticket is not None:
+                ticket.take(reply)
+
+    def _give_up(self, error: HubError) -> None:
+        self._failure = error
+        for ticket in list(self._tickets.values()):
+            for future in (ticket.first, ticket.ended):
+                _fail_future(future, error)
+
+    def _ticket(self, request_id: str, opened: _Open) -> Ticket:
+        ticket = Ticket(request_id, opened.loop)
+        self._tickets[request_id] = ticket
+        return ticket
+
+    async def _ask(self, ticket: Ticket, partition: int, inbound: Inbound, until: float) -> Reply:
+        """Send until there is an answer. Raises NoAnswer."""
+        opened = await self._ready()
+        value = encode_inbound(inbound)
+        pause = RESEND_SECONDS
+        while True:
+            await self._publish(ticket, partition, inbound.instance_id, value, until)
+            if await _done(ticket.first, min(opened.loop.time() + pause, until)):
+                return ticket.first.result()
+            if opened.loop.time() >= until:
+                raise NoAnswer(_nobody(partition, ticket), inbound.instance_id)
+            pause = min(pause * 1.5, RESEND_SECONDS_MAX)
+
+    async def _publish(self, ticket: Ticket, partition: int, key: str, value: bytes, until: float) -> None:
+        opened = await self._ready()
+
+        def note(error: str | None) -> None:
+            ticket.trouble = error or ""
+
+        while True:
+            try:
+                opened.log.publisher.publish_inbox(partition, key, value, note)
+            except BufferFull:
+                ticket.trouble = "the local queue is full"
+                if opened.loop.time() >= until:
+                    raise NoAnswer(_nobody(partition, ticket), key) from None
+                await asyncio.sleep(_FULL_PAUSE_SECONDS)
+            else:
+                return
+
+    async def _request(self, instance_id: str, body: Body, request_id: str, until: float) -> tuple[Reply, bool]:
+        """The first answer of an instance, and whether it took more than one sending."""
+        opened = await self._ready()
+        ticket = self._ticket(request_id, opened)
+        partition = partition_of(instance_id, opened.partition_count)
+        sent_at = opened.loop.time()
+        reply = await self._ask(ticket, partition, Inbound(instance_id, body, request_id, reply_to=opened.reply_to), until)
+        return reply, opened.loop.time() - sent_at >= RESEND_SECONDS
+
+    async def start(self, request: StartRequest, seconds: float) -> tuple[Started, AnyTicket | None]:
+        opened = await self._ready()
+        until = opened.loop.time() + seconds
+        ticket = self._ticket(request.request_id, opened)
+        partition = partition_of(request.instance_id, opened.partition_count)
+        inbound = Inbound(request.instance_id, request.body, request.request_id, reply_to=opened.reply_to)
+        try:
+            reply = await self._ask(ticket, partition, inbound, until)
+        except (NoAnswer, HubError) as error:
+            raise StartUnknown(
+                f"instance {request.instance_id!r} may have been started or not: {error}; start it again with the same "
+                f"instance_id and request_id {request.request_id!r}, and it is started once",
+                request.instance_id,
+                request.request_id,
+            ) from error
+        started = judge_start(reply.code, reply.body, request.instance_id)
+        return started, ticket if request.body.tell_end else None
+
+    async def change(self, instance_id: str, change: Change, request_id: str, seconds: float) -> None:
+        opened = await self._ready()
+        reply, repeated = await self._request(instance_id, change, request_id, opened.loop.time() + seconds)
+        if not isinstance(change, Purge):
+            judge(reply.code, reply.body, instance_id)
+            return
+        try:
+            judge_purge(reply.code, reply.body, instance_id)
+        except InstanceNotFound:
+            # The answer to the first sending was lost, and the instance is gone because of it.
+            if not repeated:
+                raise
+
+    async def get(self, instance_id: str, seconds: float) -> View:
+        opened = await self._ready()
+        query = Query(QueryKind.GET)
+        reply, _ = await self._request(instance_id, query, uuid4().hex, opened.loop.time() + seconds)
+        return judge(reply.code, reply.body, instance_id)
+
+    async def wait(self, instance_id: str, seconds: float | None, ticket: AnyTicket | None) -> View | None:
+        opened = await self._ready()
+        until = float("inf") if seconds is None else opened.loop.time() + seconds
+        partition = partition_of(instance_id, opened.partition_count)
+        told = isinstance(ticket, Ticket)
+        mine = ticket if isinstance(ticket, Ticket) else self._ticket(uuid4().hex, opened)
+        if not told:
+            mine.first.cancel()  # so that whatever comes is about the end
+        inbound = Inbound(instance_id, Query(QueryKind.WAIT), mine.request_id, reply_to=opened.reply_to)
+        value, pause = encode_inbound(inbound), RESEND_SECONDS
+        while True:
+            # The start asked to be told already; a watch is in its owner's memory only, so it is asked for again.
+            if not told:
+                await self._publish(mine, partition, instance_id, value, until)
+            if await _done(mine.ended, min(opened.loop.time() + pause, until)):
+                reply = mine.ended.result()
+                return judge(reply.code, reply.body, instance_id)
+            if opened.loop.time() >= until:
+                return None
+            told, pause = False, min(pause * 1.5, RESEND_SECONDS_MAX)
+
+    async def history(self, instance_id: str, seconds: float) -> View:
+        opened = await self._ready()
+        until = opened.loop.time() + seconds
+        turns: list[Any] = []
+        begin: int | None = 1
+        view: View = {}
+        while begin is not None:
+            query = Query(QueryKind.HISTORY, orjson.dumps({"from": begin}))
+            reply, _ = await self._request(instance_id, query, uuid4().hex, until)
+            view = judge(reply.code, reply.body, instance_id)
+            turns += view["turns"]
+            begin = view["next"]
+        return {"instance": view["instance"], "turns": turns}
+
+    async def list(self, request: ListRequest, seconds: float) -> View:
+        opened = await self._ready()
+        until = opened.loop.time() + min(seconds, LIST_SECONDS_MAX)
+        silent: dict[int, None] = {}
+        instances: list[View] = []
+        after: str | None = request.arguments.get("after")
+        while True:
+            wanted = request.limit - len(instances)
+            arguments = {**request.arguments, "limit": min(wanted, 1000), **({"after": after} if after else {})}
+            asked = [partition for partition in range(opened.partition_count) if partition not in silent]
+            pages = await asyncio.gather(*(self._list_one(partition, arguments, until) for partition in asked))
+            silent.update((partition, None) for partition, page in zip(asked, pages, strict=True) if page is None)
+            if len(silent) == opened.partition_count:
+                raise NoAnswer(f"none of the {opened.partition_count} partitions answered; is a worker running?")
+            more, after = merge_pages([page for page in pages if page is not None], min(wanted, 1000))
+            instances += more
+            if after is None or len(instances) >= request.limit:
+                return {"instances": instances, "next": after, "silent": sorted(silent)}
+
+    async def _list_one(self, partition: int, arguments: View, until: float) -> View | None:
+        """The page of one partition; None if it is silent."""
+        opened = await self._ready()
+        ticket = self._ticket(uuid4().hex, opened)
+        inbound = Inbound("", Query(QueryKind.LIST, orjson.dumps(arguments)), ticket.request_id, reply_to=opened.reply_to)
+        try:
+            reply = await self._ask(ticket, partition, inbound, until)
+        except NoAnswer:
+            return None
+        return judge(reply.code, reply.body, "")
+
+
+def _nobody(partition: int, ticket: Ticket) -> str:
+    trouble = f" ({ticket.trouble})" if ticket.trouble else ""
+    return f"partition {partition} did not answer in time{trouble}; is a worker of this hub running?"
+
+
+async def _done(future: "asyncio.Future[Reply]", at: float) -> bool:
+    """Wait for a future until the loop's time is `at`; the future lives on."""
+    if not future.done():
+        timeout = at - asyncio.get_running_loop().time()
+        await asyncio.wait((future,), timeout=None if timeout == float("inf") else max(timeout, 0))
+    return future.done()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *arguments: object) -> None:
+    """Call on the loop; one that is closed has nobody who waits."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(act, *arguments)
+
+
+def _set_future(future: "asyncio.Future[Any]", value: object) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _fail_future(future: "asyncio.Future[Any]", error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+        future.exception()  # nobody may be waiting

@@ -1,0 +1,313 @@
+"""Requests and what their answers mean, without any I/O: written once, for every way in and for both faces.
+
+Rules of this file: what can be refused here is refused before it is sent; an answer becomes a value or an error of
+`perdure.errors`, never both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any, TypedDict
+
+
+from perdure.actors.definitions import Definition
+from perdure.actors.errors import ValueRefused
+from perdure.actors.limits import DEFAULT_LIMITS, check_event_name, check_instance_id
+from perdure.actors.values import encode_plain
+from perdure.errors import (
+    InstanceAlreadyExists,
+    InstanceCanceled,
+    InstanceFinished,
+    InstanceNotFinished,
+    InstanceNotFound,
+    InstanceTerminated,
+    InvalidRequest,
+    NotCompleted,
+    OrchestrationFailed,
+    PayloadTooLarge,
+    RequestRefused,
+)
+from perdure.schemas import messages as ms
+from perdure.schemas.events import Status
+from perdure.schemas.messages import ReplyCode, ReusePolicy
+
+from .views import Held, Instance, View, decode_json, held_of
+
+TAGS_MAX = 64
+TAG_CHARS_MAX = 256
+REQUEST_ID_CHARS_MAX = 200
+
+
+class IfExists(Enum):
+    """What a start does when its id is taken: fail, give back the instance that is there, or end that one and start anew.
+
+    REPLACE takes the place of a finished instance; of a running one only where `replace_statuses` names its status.
+    """
+
+    REJECT = "reject"
+    RETURN = "return"
+    REPLACE = "replace"
+
+
+class StartOptions(TypedDict, total=False):
+    """The options of `start`.
+
+    `start_at` is when the first turn is taken (default: now). `events` are (name, payload) pairs, raised before the first turn,
+    so that nobody has to race the instance. `request_id` makes a start that is repeated after `StartUnknown` the same request.
+    `tell_end=False` spares the hub the message that tells of the end, where nobody will wait for it.
+    """
+
+    instance_id: str | None
+    tags: Mapping[str, str]
+    start_at: datetime | None
+    if_exists: "IfExists | str"
+    replace_statuses: Sequence["Status | str"]
+    events: Sequence[tuple[str, Any]]
+    request_id: str
+    tell_end: bool
+
+
+class ListOptions(TypedDict, total=False):
+    """Which instances `list` shows: all that meet every condition that is given. `after` is the `next` of an earlier page."""
+
+    status: "Sequence[Status | str] | Status | str"
+    name: str
+    prefix: str
+    tags: Mapping[str, str]
+    created_from: datetime | None
+    created_to: datetime | None
+    held: bool | None
+    limit: int
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A start, checked and ready to be sent as often as it takes."""
+
+    instance_id: str
+    request_id: str
+    body: ms.Start
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The answer to a start. `created` is False where an instance of this id was there and was given back."""
+
+    instance_id: str
+    execution_id: str
+    created: bool = True
+    held: Held | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListRequest:
+    """A list, as the hub understands it; `limit` is of the whole page."""
+
+    arguments: View = field(default_factory=dict[str, Any])
+    limit: int = 100
+
+
+def make_start(orchestration: Definition[Any, Any] | str, value: Any, options: StartOptions, new_id: str) -> StartRequest:
+    """Check a start. Raises InvalidRequest."""
+    name = orchestration if isinstance(orchestration, str) else orchestration.name
+    payload = encode_payload(orchestration, value)
+    return start_of_payload(name, payload, options, new_id)
+
+
+def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: str) -> StartRequest:
+    """Check a start whose input is JSON already. Raises InvalidRequest."""
+    if not name:
+        raise InvalidRequest("a start needs the name of an orchestration")
+    start_at = options.get("start_at")
+    body = ms.Start(
+        name,
+        check_payload(payload, f"the input of {name!r}"),
+        _checked_tags(options.get("tags") or {}),
+        start_at_ms=0 if start_at is None else milliseconds_of(start_at, "start_at"),
+        reuse=_REUSE[_if_exists(options.get("if_exists", IfExists.REJECT))],
+        reuse_statuses=tuple(int(status) for status in statuses_of(options.get("replace_statuses", ()))),
+        events=tuple(_event(event, payload) for event, payload in options.get("events", ())),
+        tell_end=options.get("tell_end", True),
+    )
+    instance_id = options.get("instance_id")
+    return StartRequest(
+        checked_id(new_id if instance_id is None else instance_id),
+        checked_request_id(options.get("request_id") or new_id),
+        body,
+    )
+
+
+def make_event(name: str, value: Any) -> ms.RaiseEvent:
+    """An external event. Raises InvalidRequest."""
+    return ms.RaiseEvent(*_event(name, value))
+
+
+def make_list(options: ListOptions) -> ListRequest:
+    """Check a list. Raises InvalidRequest."""
+    unknown = sorted(options.keys() - ListOptions.__annotations__.keys())
+    if unknown:
+        raise InvalidRequest(
+            f"a list does not know {', '.join(unknown)}; it knows {', '.join(ListOptions.__annotations__)}"
+        )
+    limit = options.get("limit", 100)
+    if limit < 1:
+        raise InvalidRequest(f"the limit of a list is at least 1, not {limit}")
+    status = options.get("status", ())
+    created_from, created_to = options.get("created_from"), options.get("created_to")
+    arguments: View = {
+        "status": [each.name for each in statuses_of((status,) if isinstance(status, Status | str) else status)],
+        "name": options.get("name"),
+        "prefix": options.get("prefix"),
+        "tag": dict(options.get("tags") or {}),
+        "created_from": None if created_from is None else milliseconds_of(created_from, "created_from"),
+        "created_to": None if created_to is None else milliseconds_of(created_to, "created_to"),
+        "held": options.get("held"),
+        "after": options.get("after"),
+    }
+    return ListRequest({name: value for name, value in arguments.items() if value not in (None, [], {})}, limit)
+
+
+def encode_payload(orchestration: Definition[Any, Any] | str, value: Any) -> bytes:
+    """The JSON of an orchestration's input, by its annotation where the definition is at hand. Raises InvalidRequest."""
+    try:
+        return encode_plain(value) if isinstance(orchestration, str) else orchestration.encode_input(value)
+    except ValueRefused as error:
+        raise InvalidRequest(str(error), error.path) from error
+
+
+def check_payload(payload: bytes, what: str) -> bytes:
+    """Raise PayloadTooLarge where a payload is over the limit."""
+    limit = DEFAULT_LIMITS.payload_bytes_max
+    if len(payload) > limit:
+        raise PayloadTooLarge(
+            f"{what} has {len(payload)} bytes of JSON, at most {limit} are allowed; store it elsewhere and send its address"
+        )
+    return payload
+
+
+def checked_id(instance_id: str) -> str:
+    """Raise InvalidRequest unless it can name an instance."""
+    try:
+        check_instance_id(instance_id)
+        instance_id.encode()
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+    return instance_id
+
+
+def checked_request_id(request_id: str) -> str:
+    if len(request_id) > REQUEST_ID_CHARS_MAX:
+        raise InvalidRequest(f"a request id has at most {REQUEST_ID_CHARS_MAX} characters, this one {len(request_id)}")
+    return request_id
+
+
+def milliseconds_of(moment: datetime, what: str) -> int:
+    """Milliseconds since the Unix epoch. Raises InvalidRequest for a time without a zone, which could be any."""
+    if moment.tzinfo is None:
+        raise InvalidRequest(f"{what} needs a time zone, as in datetime.now(UTC); found {moment.isoformat()}")
+    return int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+def statuses_of(statuses: Sequence[Status | str]) -> tuple[Status, ...]:
+    """Statuses by name, without regard to case. Raises InvalidRequest."""
+    found: list[Status] = []
+    for status in statuses:
+        name = status.name if isinstance(status, Status) else status.upper()
+        if name not in _STATUSES:
+            raise InvalidRequest(f"a status is one of {', '.join(_STATUSES)}; found {status!r}")
+        found.append(Status[name])
+    return tuple(found)
+
+
+def _event(name: str, value: Any) -> tuple[str, bytes]:
+    try:
+        check_event_name(name)
+        payload = encode_plain(value)
+    except ValueRefused as error:
+        raise InvalidRequest(f"event {name!r}: {error}", error.path) from error
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+    return name, check_payload(payload, f"event {name!r}")
+
+
+def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    if len(tags) > TAGS_MAX:
+        raise InvalidRequest(f"an instance has at most {TAGS_MAX} tags, found {len(tags)}")
+    for key, value in tags.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise InvalidRequest(f"tags are strings by strings, found {key!r}: {value!r}")
+        if not 0 < len(key) <= TAG_CHARS_MAX or len(value) > TAG_CHARS_MAX:
+            raise InvalidRequest(f"a tag's key has 1 to {TAG_CHARS_MAX} characters, its value at most as many: {key!r:.60}")
+    return dict(tags)
+
+
+def _if_exists(value: IfExists | str) -> IfExists:
+    try:
+        return IfExists(value)
+    except ValueError:
+        names = ", ".join(each.value for each in IfExists)
+        raise InvalidRequest(f"if_exists is one of {names}; found {value!r}") from None
+
+
+_REUSE = {
+    IfExists.REJECT: ReusePolicy.REJECT,
+    IfExists.RETURN: ReusePolicy.RETURN,
+    IfExists.REPLACE: ReusePolicy.REPLACE,
+}
+_STATUSES = tuple(status.name for status in Status if status != Status.CONTINUED_AS_NEW)
+
+
+# Answers.
+
+
+def judge(code: int, body: bytes, instance_id: str) -> View:
+    """The body of an answer that says yes. Raises RequestRefused or one of its kinds."""
+    fields: View = decode_json(body) or {}
+    if code in (ReplyCode.OK, ReplyCode.HELD, ReplyCode.ENDED):
+        return fields
+    refusal = _REFUSALS.get(ReplyCode(code), RequestRefused)
+    raise refusal(_with_advice(str(fields.get("message", "")), refusal), instance_id)
+
+
+def judge_start(code: int, body: bytes, instance_id: str) -> Started:
+    fields = judge(code, body, instance_id)
+    return Started(
+        fields["instance_id"], fields["execution_id"] or "", bool(fields["created"]), held_of(fields.get("held"))
+    )
+
+
+def judge_purge(code: int, body: bytes, instance_id: str) -> None:
+    """The one refusal of a purge is that of a running instance."""
+    if code == ReplyCode.REFUSED:
+        raise InstanceNotFinished(str(decode_json(body).get("message", "")), instance_id)
+    judge(code, body, instance_id)
+
+
+def judge_end(instance: Instance) -> Any:
+    """The result of an instance that has ended. Raises NotCompleted or one of its kinds."""
+    if instance.status == Status.COMPLETED:
+        return instance.result
+    raise _ENDS.get(instance.status, NotCompleted)(instance)
+
+
+_REFUSALS: dict[ReplyCode, type[RequestRefused]] = {
+    ReplyCode.ALREADY_EXISTS: InstanceAlreadyExists,
+    ReplyCode.NOT_FOUND: InstanceNotFound,
+    ReplyCode.ALREADY_FINISHED: InstanceFinished,
+}
+_ADVICE: dict[type[RequestRefused], str] = {
+    InstanceAlreadyExists: "choose another id, or say if_exists=return or replace",
+    InstanceNotFound: "check the id, and that it is this hub's",
+}
+_ENDS: dict[Status, type[NotCompleted]] = {
+    Status.FAILED: OrchestrationFailed,
+    Status.CANCELED: InstanceCanceled,
+    Status.TERMINATED: InstanceTerminated,
+}
+
+
+def _with_advice(message: str, refusal: type[RequestRefused]) -> str:
+    advice = _ADVICE.get(refusal)
+    return f"{message}; {advice}" if advice else message

@@ -1,0 +1,228 @@
+"""Configuration: a flag over a `PERDURE_...` variable over `perdure.toml` over the default, and where each value came from.
+
+`perdure.toml` is looked for in the working directory and above it. Its `[kafka]` table passes any librdkafka property but
+those that the protocol fixes; so does a variable: `PERDURE_KAFKA_SASL_PASSWORD` is `sasl.password`.
+"""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from .errors import ConfigError
+
+FILE_NAME = "perdure.toml"
+STATE_NAME = ".perdure"
+_PREFIX = "PERDURE_"
+_KAFKA_PREFIX = "PERDURE_KAFKA_"
+# Read by our own commands and tests, not by the product.
+_OTHER_VARIABLES = frozenset({"PERDURE_DEBUG", "PERDURE_REQUIRE_KAFKA"})
+_SECRET_WORDS = ("password", "secret", "token", "ssl.key", "ssl.keystore", "sasl.jaas")
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+KafkaValue = str | int | float | bool
+
+
+def setting(default: Any, text: str) -> Any:
+    """A field of Settings and what `perdure config` says of it."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process works with. Empty `brokers` and `url`: no hub but the one of a `perdure dev` nearby."""
+
+    hub: str = setting("perdure", "the hub's name: the prefix of its topics")
+    brokers: str = setting("", "Kafka's bootstrap servers, as host:port,host:port")
+    url: str = setting("", "where `perdure serve` or `perdure dev` answers; used instead of Kafka")
+    token: str = setting("", "the HTTP API's token, for those who serve it and those who use it")
+    dir: Path = setting(Path(STATE_NAME), "where this process keeps its state: stores, and the embedded hub of `dev`")
+    app: str = setting("", "the app, as module:name")
+    host: str = setting("127.0.0.1", "the address to serve on")
+    port: int = setting(8080, "the port to serve on: the API, or a worker's health and metrics")
+    processes: int = setting(1, "worker processes")
+    drain_timeout: float = setting(30.0, "seconds that running activities get when a worker stops")
+    request_timeout: float = setting(30.0, "seconds that a request to the hub may take")
+    activities_async_max: int = setting(1000, "async activities that one process runs side by side")
+    activities_plain_max: int = setting(64, "plain activities that one process runs side by side, each in a thread")
+    instances_cached_max: int = setting(10_000, "instances whose code stays in memory, for each partition")
+    log_level: str = setting("info", "debug, info, warning or error")
+    log_format: str = setting("auto", "text, json, or auto: text on a terminal")
+    kafka: Mapping[str, KafkaValue] = setting(_EMPTY, "librdkafka properties")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings and the source of each: `flag`, a variable, a file, or `default`. `ignored` are variables that look like settings
+    and are none."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+    file: Path | None = None
+    ignored: tuple[str, ...] = ()
+
+    def named_now(self, name: str) -> bool:
+        """True where a flag or a variable gives the value: whoever started this process meant it."""
+        source = self.sources[name]
+        return source == "flag" or source.startswith(_PREFIX)
+
+
+def load_settings(
+    flags: Mapping[str, Any] = _EMPTY, environment: Mapping[str, str] | None = None, directory: Path | None = None
+) -> Loaded:
+    """Read the configuration. A flag that is None was not given. Raises ConfigError that names the key and its source."""
+    environment = os.environ if environment is None else environment
+    file = find_upwards(FILE_NAME, directory or Path.cwd())
+    values: dict[str, Any] = {}
+    sources = {each.name: "default" for each in fields(Settings)}
+    kafka: dict[str, KafkaValue] = {}
+    if file is not None:
+        _take_file(file, values, kafka, sources)
+    ignored = _take_variables(environment, values, kafka, sources)
+    for name, value in flags.items():
+        if value is not None:
+            values[name] = _converted(name, value, f"flag --{name.replace('_', '-')}")
+            sources[name] = "flag"
+    if sources["dir"] == "default":
+        values["dir"] = _default_directory(file, directory or Path.cwd())
+    settings = Settings(**values, kafka=MappingProxyType(kafka))
+    _check(settings, sources)
+    return Loaded(settings, sources, file, tuple(ignored))
+
+
+def find_upwards(name: str, directory: Path) -> Path | None:
+    """The nearest file or folder of this name, here or above."""
+    directory = directory.absolute()
+    return next((found for each in (directory, *directory.parents) if (found := each / name).exists()), None)
+
+
+def is_secret(key: str) -> bool:
+    """True for what `perdure config` must not show."""
+    return any(word in key for word in _SECRET_WORDS)
+
+
+def _default_directory(file: Path | None, directory: Path) -> Path:
+    """Beside perdure.toml; without one, the nearest that is there; else here."""
+    if file is not None:
+        return file.parent / STATE_NAME
+    return find_upwards(STATE_NAME, directory) or directory / STATE_NAME
+
+
+def _take_file(file: Path, values: dict[str, Any], kafka: dict[str, KafkaValue], sources: dict[str, str]) -> None:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
+    known = [each.name for each in fields(Settings)]
+    for key, value in content.items():
+        if key not in known:
+            raise ConfigError(f"{file}: unknown key {key!r}{_did_you_mean(key, known)}")
+        if key == "kafka":
+            kafka.update(_flattened(value, file))
+            sources.update({f"kafka.{name}": str(file) for name in kafka})
+        else:
+            values[key] = _converted(key, value, str(file))
+            sources[key] = str(file)
+    if "dir" in content:
+        values["dir"] = file.parent / values["dir"]
+
+
+def _flattened(table: Any, file: Path, prefix: str = "") -> dict[str, KafkaValue]:
+    """`[kafka]` with dotted keys: TOML makes tables of `sasl.mechanism`, librdkafka has one name for it."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"{file}: [kafka] must be a table of librdkafka properties, found {table!r}")
+    found: dict[str, KafkaValue] = {}
+    for key, value in table.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            found.update(_flattened(value, file, f"{name}."))
+        elif isinstance(value, str | int | float | bool):
+            found[name] = value
+        else:
+            raise ConfigError(f"{file}: [kafka] {name} must be a string, number or boolean, found {value!r}")
+    return found
+
+
+def _take_variables(
+    environment: Mapping[str, str], values: dict[str, Any], kafka: dict[str, KafkaValue], sources: dict[str, str]
+) -> list[str]:
+    known = {f"{_PREFIX}{each.name.upper()}": each.name for each in fields(Settings) if each.name != "kafka"}
+    ignored: list[str] = []
+    for variable in sorted(environment):
+        if variable in known:
+            name = known[variable]
+            values[name] = _converted(name, environment[variable], variable)
+            sources[name] = variable
+        elif variable.startswith(_KAFKA_PREFIX):
+            name = variable.removeprefix(_KAFKA_PREFIX).lower().replace("_", ".")
+            kafka[name] = environment[variable]
+            sources[f"kafka.{name}"] = variable
+        elif variable.startswith(_PREFIX) and variable not in _OTHER_VARIABLES:
+            ignored.append(f"{variable} is no setting{_did_you_mean(variable, known)}")
+    return ignored
+
+
+def _converted(name: str, value: Any, source: str) -> Any:
+    """A value as its field has it, from a flag, a variable's text or a file."""
+    kinds = {each.name: each.type for each in fields(Settings)}
+    if name not in kinds or name == "kafka":
+        raise ConfigError(f"{source}: no setting is called {name!r}{_did_you_mean(name, kinds)}")
+    kind: Any = kinds[name]
+    convert = _CONVERT[kind]
+    try:
+        return convert(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{source}: {name} must be {_KIND_NAMES[kind]}, found {value!r}") from None
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _path(value: Any) -> Path:
+    return value if isinstance(value, Path) else Path(_text(value)).expanduser()
+
+
+_CONVERT: dict[Any, Callable[[Any], Any]] = {str: _text, int: _whole, float: _number, Path: _path}
+_KIND_NAMES: dict[Any, str] = {str: "a string", int: "a whole number", float: "a number", Path: "a path"}
+_LEVELS = ("debug", "info", "warning", "error")
+_FORMATS = ("auto", "text", "json")
+
+
+def _check(settings: Settings, sources: Mapping[str, str]) -> None:
+    """What a value may be, beyond its type."""
+    for name, allowed in (("log_level", _LEVELS), ("log_format", _FORMATS)):
+        value = getattr(settings, name)
+        if value not in allowed:
+            raise ConfigError(f"{sources[name]}: {name} is one of {', '.join(allowed)}; found {value!r}")
+    for name in ("processes", "activities_async_max", "activities_plain_max", "instances_cached_max"):
+        if getattr(settings, name) < 1:
+            raise ConfigError(f"{sources[name]}: {name} must be at least 1, found {getattr(settings, name)}")
+    if not 0 <= settings.port <= 65535:
+        raise ConfigError(f"{sources['port']}: port must be 0 to 65535, found {settings.port}")
+    for name in ("drain_timeout", "request_timeout"):
+        if not 0 <= getattr(settings, name) < float("inf"):
+            raise ConfigError(f"{sources[name]}: {name} must be a number of seconds, found {getattr(settings, name)}")
+
+
+def _did_you_mean(word: str, known: Any) -> str:
+    close = get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"

@@ -1,0 +1,85 @@
+"""A hub in this process for the tests of clients, API and commands: the embedded log and a worker in a thread."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from perdure.actors.app import App
+from perdure.actors.context import OrchestrationContext
+from perdure.partitions.embedded.log import EmbeddedLog
+from perdure.partitions.holdings import OwnerSettings
+from perdure.partitions.membership import SoleMembership
+from perdure.partitions.rocksdb import RocksStores
+from perdure.worker import Worker, WorkerSettings
+
+PARTITIONS = 3
+app = App()
+
+
+@app.activity
+def greet(name: str) -> str:
+    if name == "nobody":
+        raise ValueError("nobody is there")
+    return f"hello {name}"
+
+
+@app.orchestration
+async def welcome(ctx: OrchestrationContext, name: str) -> str:
+    return await ctx.call_activity(greet, name)
+
+
+@app.orchestration
+async def echo(ctx: OrchestrationContext, value: Any) -> Any:
+    return value
+
+
+@app.orchestration
+async def big(ctx: OrchestrationContext, value: int) -> int:
+    return value + 1
+
+
+@app.orchestration
+async def listen(ctx: OrchestrationContext) -> Any:
+    ctx.set_custom_status("listening")
+    return await ctx.wait_for_external_event("go")
+
+
+class RunningHub:
+    """A hub with a worker."""
+
+    def __init__(self, directory: Path, code: App = app) -> None:
+        self.log = EmbeddedLog.open(directory, partition_count=PARTITIONS)
+        self._stores = RocksStores(directory / "stores")
+        self._code = code
+        self._start_worker()
+
+    def _start_worker(self) -> None:
+        membership = SoleMembership(PARTITIONS)
+        self.worker = Worker(self._code, self.log, membership, self._stores, WorkerSettings(OwnerSettings("test")))
+        self._thread = threading.Thread(target=self.worker.run, daemon=True)
+        self._thread.start()
+
+    def stop_worker(self) -> None:
+        """Nobody answers from here on."""
+        self.worker.stop()
+        self._thread.join(30)
+
+    def restart_worker(self, code: App | None = None) -> None:
+        self._code = code or self._code
+        self._start_worker()
+
+    def close(self) -> None:
+        self.stop_worker()
+        self._stores.close()
+        self.log.close()
+
+
+@contextmanager
+def running_hub(directory: Path, code: App = app) -> Iterator[RunningHub]:
+    hub = RunningHub(directory, code)
+    try:
+        yield hub
+    finally:
+        hub.close()
