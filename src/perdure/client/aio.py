@@ -140,8 +140,8 @@ class AsyncClient:
         from perdure.connection import connect_transport  # noqa: PLC0415 - reads files and variables
         from perdure.config import load_settings  # noqa: PLC0415
 
-        settings = load_settings(flags).settings
-        return cls(connect_transport(settings), timeout=settings.request_timeout)
+        loaded = load_settings(flags)
+        return cls(connect_transport(loaded), timeout=loaded.settings.request_timeout)
 
     @classmethod
     def kafka(

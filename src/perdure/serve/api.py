@@ -1,0 +1,298 @@
+"""The API's routes: each one call of the client, answered with the hub's own JSON."""
+
+import importlib.metadata
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import quote, unquote
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from perdure.client import AsyncClient
+from perdure.client.requests import (
+    ListOptions,
+    StartOptions,
+    check_payload,
+    checked_id,
+    checked_request_id,
+    encode_payload,
+    make_event,
+    make_list,
+    start_of_payload,
+)
+from perdure.client.transport import Change
+from perdure.client.views import View, decode_json, encode_json
+from perdure.errors import HubError, InvalidRequest, PerdureError
+from perdure.schemas.events import Status
+from perdure.schemas.messages import Cancel, Purge, Resume, Suspend, Terminate
+
+from .boundary import Boundary, RequestMetrics
+from .models import (
+    HistoryModel,
+    InstanceModel,
+    PageModel,
+    ProblemModel,
+    ReasonBody,
+    StartBody,
+    StartedModel,
+    TerminateBody,
+)
+from .problems import MEDIA_TYPE, answer_error, problem
+
+WAIT_SECONDS_MAX = 60.0
+Answer = tuple[HTTPStatus, str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiParts:
+    """What else the process tells: its metrics, and whether it is ready beyond having found the hub."""
+
+    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
+    readiness: Callable[[], Answer] | None = None
+
+
+def create_api(client: AsyncClient, token: str = "", parts: ApiParts | None = None) -> FastAPI:
+    """The API over one client. With a token every request needs it; without one only loopback is answered."""
+    parts = parts or ApiParts()
+    ProcessCollector(registry=parts.registry)
+
+    @asynccontextmanager
+    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+        yield
+        await client.close()
+
+    api = FastAPI(
+        title="Perdure",
+        version=importlib.metadata.version("perdure"),
+        summary="Start durable orchestrations, wait for them, and ask things of them.",
+        lifespan=lifespan,
+        docs_url="/docs",
+        redoc_url=None,
+    )
+    api.add_middleware(Boundary, token=token, metrics=RequestMetrics(parts.registry))  # pyright: ignore[reportArgumentType]
+    api.add_exception_handler(PerdureError, answer_error)
+    api.add_exception_handler(HTTPException, _answer_http_error)
+    api.add_exception_handler(RequestValidationError, _answer_invalid)
+    api.include_router(_Routes(client).router)
+    _add_probes(api, client, parts)
+    return api
+
+
+async def _answer_http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    code = "payload-too-large" if status == 413 else status.phrase.lower().replace(" ", "-")
+    return problem(status, status.phrase, str(error.detail), code)
+
+
+async def _answer_invalid(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = "; ".join(f"{'.'.join(str(step) for step in fault['loc'])}: {fault['msg']}" for fault in error.errors())
+    return problem(422, "Invalid request", faults, InvalidRequest.code)
+
+
+def _add_probes(api: FastAPI, client: AsyncClient, parts: ApiParts) -> None:
+    """/healthz: the process lives; /readyz: it can do its work; /metrics."""
+
+    @api.get("/healthz", tags=["process"], summary="Is the process alive?")
+    async def healthz() -> Response:
+        return _json({"status": "ok"})
+
+    @api.get("/readyz", tags=["process"], summary="Can it do its work?")
+    async def readyz() -> Response:
+        try:
+            await client.open()
+        except HubError as error:
+            return problem(503, "Not ready", str(error), error.code)
+        if parts.readiness is None:
+            return _json({"ready": True})
+        status, media_type, content = parts.readiness()
+        return Response(content, status, media_type=media_type)
+
+    @api.get("/metrics", tags=["process"], summary="Metrics for Prometheus")
+    async def metrics() -> Response:
+        return Response(generate_latest(parts.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(encode_json(content), status, headers, "application/json")
+
+
+def _instance_id(instance_id: Annotated[str, Path(description="Percent-encoded where it holds `/`, `?`, `#` or `%`.")]) -> str:
+    return checked_id(unquote(instance_id))
+
+
+def _request_id(
+    idempotency_key: Annotated[str | None, Header(description="Repeat a request with the same key: it is done once.")] = None,
+) -> str:
+    return checked_request_id(idempotency_key or uuid4().hex)
+
+
+InstanceId = Annotated[str, Depends(_instance_id)]
+RequestId = Annotated[str, Depends(_request_id)]
+_PROBLEM: dict[str, Any] = {"model": ProblemModel, "content": {MEDIA_TYPE: {}}}
+
+
+def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    return {status: _PROBLEM for status in (*statuses, 401, 422, 503)}
+
+
+class _Filters:
+    """The conditions of a list, from the query."""
+
+    def __init__(  # noqa: PLR0913 - a route's parameters are its query's
+        self,
+        status: Annotated[list[str] | None, Query(description="One of these; given several times.")] = None,
+        name: Annotated[str | None, Query(description="The orchestration.")] = None,
+        prefix: Annotated[str | None, Query(description="What the id begins with.")] = None,
+        tag: Annotated[list[str] | None, Query(description="`key=value`; given several times: all of them.")] = None,
+        created_from: datetime | None = None,
+        created_to: Annotated[datetime | None, Query(description="Exclusive.")] = None,
+        held: bool | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        after: Annotated[str | None, Query(description="`next` of an earlier page.")] = None,
+    ) -> None:
+        tags = dict(_key_and_value(each) for each in tag or ())
+        self.options = ListOptions(
+            status=status or (), tags=tags, created_from=created_from, created_to=created_to, held=held, limit=limit, after=after
+        )
+        if name is not None:
+            self.options["name"] = name
+        if prefix is not None:
+            self.options["prefix"] = prefix
+
+
+def _key_and_value(text: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not found:
+        raise InvalidRequest(f"a tag is key=value, found {text!r}")
+    return key, value
+
+
+class _Routes:
+    """The routes under /v1."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self.router = router = APIRouter(prefix="/v1/instances", tags=["instances"])
+        one = "/{instance_id}"
+        add = router.add_api_route
+        add("", self.start, methods=["POST"], status_code=201, response_model=StartedModel, responses=_problems(409, 413))
+        add("", self.list, methods=["GET"], response_model=PageModel, responses=_problems())
+        add(one, self.get, methods=["GET"], response_model=InstanceModel, responses=_problems(404))
+        still = {202: {"model": InstanceModel, "description": "It has not ended."}}
+        add(f"{one}/result", self.result, methods=["GET"], response_model=InstanceModel, responses={**_problems(404), **still})
+        add(f"{one}/history", self.history, methods=["GET"], response_model=HistoryModel, responses=_problems(404))
+        changed: dict[str, Any] = {"status_code": 204, "responses": _problems(404, 409, 413)}
+        body = {"requestBody": {"content": {"application/json": {"schema": {}, "example": {"approved": True}}}}}
+        add(f"{one}/events/{{event}}", self.raise_event, methods=["POST"], openapi_extra=body, **changed)
+        add(f"{one}/cancel", self.cancel, methods=["POST"], **changed)
+        add(f"{one}/terminate", self.terminate, methods=["POST"], **changed)
+        add(f"{one}/suspend", self.suspend, methods=["POST"], **changed)
+        add(f"{one}/resume", self.resume, methods=["POST"], **changed)
+        add(one, self.purge, methods=["DELETE"], **changed)
+
+    async def start(self, body: StartBody, request_id: RequestId) -> Response:
+        """Start an instance; answers when that is durable."""
+        options = StartOptions(
+            instance_id=body.instance_id,
+            tags=body.tags,
+            start_at=body.start_at,
+            if_exists=body.if_exists,
+            replace_statuses=body.replace_statuses,
+            events=[(event.name, event.input) for event in body.events],
+            request_id=request_id,
+            tell_end=False,
+        )
+        # A request that is repeated must name the same instance, whether it brought an id or not.
+        payload = encode_payload(body.name, body.input)
+        started = (await self._client.send_start(start_of_payload(body.name, payload, options, request_id))).started
+        assert started is not None
+        held = None if started.held is None else {"kind": started.held.kind, "reason": started.held.reason}
+        content = {
+            "instance_id": started.instance_id,
+            "execution_id": started.execution_id,
+            "created": started.created,
+            "held": held,
+        }
+        location = {"Location": f"/v1/instances/{quote(started.instance_id, safe='')}"}
+        return _json(content, 201 if started.created else 200, location)
+
+    async def list(self, filters: Annotated[_Filters, Depends()]) -> Response:
+        """List instances, newest first."""
+        return _json(await self._client.transport.list(make_list(filters.options), self._client.timeout))
+
+    async def get(self, instance_id: InstanceId) -> Response:
+        """Get one instance."""
+        return _json(await self._get(instance_id))
+
+    async def _get(self, instance_id: str) -> View:
+        return await self._client.transport.get(instance_id, self._client.timeout)
+
+    async def result(
+        self,
+        instance_id: InstanceId,
+        wait: Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX, description="Seconds to wait for the end.")] = 0,
+    ) -> Response:
+        """Wait for an instance to end: 200 with the instance, or 202 when it has not ended in time."""
+        view = await self._client.transport.wait(instance_id, wait, None) if wait else None
+        if view is None:
+            view = await self._get(instance_id)
+        return _json(view, 200 if Status[view["status"]].terminal else 202)
+
+    async def history(self, instance_id: InstanceId) -> Response:
+        """Get all turns of an instance."""
+        return _json(await self._client.transport.history(instance_id, self._client.timeout))
+
+    async def raise_event(self, instance_id: InstanceId, event: str, request_id: RequestId, request: Request) -> Response:
+        """Raise an external event; the body is its payload, any JSON."""
+        body = await request.body()
+        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if body and media_type != "application/json":
+            raise HTTPException(415, "the body is the event's payload, as application/json")
+        try:
+            value = decode_json(body) if body else None
+        except ValueError as error:
+            raise InvalidRequest(f"the body is no JSON: {error}") from error
+        return await self._change(instance_id, make_event(unquote(event), value), request_id)
+
+    async def cancel(self, instance_id: InstanceId, request_id: RequestId, body: ReasonBody | None = None) -> Response:
+        """Ask an instance to stop, so that it can compensate."""
+        return await self._change(instance_id, Cancel(_reason(body)), request_id)
+
+    async def terminate(
+        self, instance_id: InstanceId, request_id: RequestId, body: TerminateBody | None = None
+    ) -> Response:
+        """End an instance without asking it."""
+        body = body or TerminateBody()
+        reason = check_payload(encode_payload("", body.reason), "the reason")
+        return await self._change(instance_id, Terminate(reason, body.recursive), request_id)
+
+    async def suspend(self, instance_id: InstanceId, request_id: RequestId, body: ReasonBody | None = None) -> Response:
+        """Let an instance decide nothing until it is resumed."""
+        return await self._change(instance_id, Suspend(_reason(body)), request_id)
+
+    async def resume(self, instance_id: InstanceId, request_id: RequestId, body: ReasonBody | None = None) -> Response:
+        """Let an instance go on, or try again what holds it."""
+        return await self._change(instance_id, Resume(_reason(body)), request_id)
+
+    async def purge(self, instance_id: InstanceId, request_id: RequestId, force: bool = False) -> Response:  # noqa: FBT001, FBT002 - a query's flag
+        """Forget an instance that has ended; with `force` a running one too."""
+        return await self._change(instance_id, Purge(force), request_id)
+
+    async def _change(self, instance_id: str, change: Change, request_id: str) -> Response:
+        await self._client.transport.change(instance_id, change, request_id, self._client.timeout)
+        return Response(status_code=204)
+
+
+def _reason(body: ReasonBody | None) -> str:
+    return "" if body is None else body.reason

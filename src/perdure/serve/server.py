@@ -1,0 +1,108 @@
+"""Serving the API: where it may listen, and a server that can be run or embedded."""
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable
+from errno import EADDRINUSE
+
+import uvicorn
+from fastapi import FastAPI
+
+from perdure.errors import ConfigError
+
+STOP_SECONDS = 5
+
+
+def check_address(host: str, token: str) -> None:
+    """Raise ConfigError where the API would be open to other machines with no token."""
+    if not token and not is_loopback(host):
+        raise ConfigError(
+            f"host {host} can be reached from other machines, and that needs a token: set PERDURE_TOKEN, or bind to 127.0.0.1"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bind(host: str, port: int, *, or_any: bool = False) -> socket.socket:
+    """A listening socket. Port 0 takes a free one; `or_any` does where the port is taken. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        if or_any and error.errno == EADDRINUSE:
+            listener.bind((host, 0))
+        else:
+            listener.close()
+            raise ConfigError(f"cannot listen on {host}:{port}: {error.strerror or error}; choose another --port") from error
+    listener.listen(1024)
+    return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a listening socket is reached from this machine."""
+    host, port = listener.getsockname()[:2]
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told apart, not bound
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+
+
+class ApiServer:
+    """One API on one socket. `run` blocks until `stop`; `start` does it in a thread."""
+
+    def __init__(self, api: FastAPI, listener: socket.socket) -> None:
+        config = uvicorn.Config(
+            api, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS, server_header=False
+        )
+        self._server = _Server(config)
+        self._listener = listener
+        self._thread: threading.Thread | None = None
+        self.url = url_of(listener)
+
+    def run(self) -> None:
+        """Serve until `stop`, without touching the process's signals."""
+        self._server.run(sockets=[self._listener])
+
+    def start(self, ended: Callable[[], None] | None = None) -> None:
+        """Serve in a thread; `ended` is called there at the end, whatever it is."""
+
+        def serve() -> None:
+            try:
+                self.run()
+            finally:
+                if ended is not None:
+                    ended()
+
+        self._thread = threading.Thread(target=serve, name="perdure-api", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop soon. A signal handler may call it."""
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        """Stop, and wait for the thread."""
+        self.stop()
+        if self._thread is not None:
+            self._thread.join()
+        self._listener.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process's signals to the process."""
+
+    def install_signal_handlers(self) -> None:
+        """None."""
+
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        from contextlib import nullcontext  # noqa: PLC0415
+
+        return nullcontext()
