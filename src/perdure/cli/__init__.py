@@ -1,0 +1,5 @@
+"""The command line: `perdure`."""
+
+from .root import app, main
+
+__all__ = ["app", "main"]

@@ -1,0 +1,50 @@
+"""Finding an app by `module:name`."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from perdure.errors import AppNotLoaded
+
+if TYPE_CHECKING:
+    from perdure.actors.app import App
+
+
+def load_app(path: str) -> "App":
+    """Import the app that `module:name` names, from the working directory or what is installed. Raises AppNotLoaded."""
+    from perdure.actors.app import App  # noqa: PLC0415 - loads the programming model
+
+    if not path:
+        raise AppNotLoaded("no app is named: give it as module:name, or set `app` in perdure.toml")
+    module_name, _, name = path.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module_name.startswith(error.name):
+            raise AppNotLoaded(f"{module_name} cannot be imported: it needs {error.name!r}, which is not installed") from error
+        raise AppNotLoaded(
+            f"there is no module {module_name!r}, neither in {Path.cwd()} nor installed; an app is named as module:name"
+        ) from error
+    except Exception as error:
+        raise AppNotLoaded(f"{module_name} cannot be imported: {_where(error)}{type(error).__name__}: {error}") from error
+    found = getattr(module, name or "app", None)
+    if isinstance(found, App):
+        return found
+    apps = sorted(each for each, value in vars(module).items() if isinstance(value, App))
+    hint = f"; it has {', '.join(f'{module_name}:{each}' for each in apps)}" if apps else "; make one with app = App()"
+    what = "has no" if found is None else f"has a {type(found).__name__} called"
+    raise AppNotLoaded(f"module {module_name!r} {what} {name or 'app'!r}, and an App was wanted{hint}")
+
+
+def _where(error: BaseException) -> str:
+    """The last line of the author's own that the error came through."""
+    traceback, place = error.__traceback__, ""
+    while traceback is not None:
+        file = Path(traceback.tb_frame.f_code.co_filename)
+        if file.is_file() and file.is_relative_to(Path.cwd()):
+            place = f"{file.relative_to(Path.cwd())}:{traceback.tb_lineno}: "
+        traceback = traceback.tb_next
+    return place

@@ -1,0 +1,146 @@
+"""What every command shares: where the hub is, how errors are shown, and what exit codes mean.
+
+Rules of this file: an error is one or two lines that say what to do next, never a traceback, unless --debug asks for it.
+"""
+
+import functools
+import inspect
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perdure.config import load_settings
+from perdure.errors import (
+    AppNotLoaded,
+    ConfigError,
+    HubError,
+    InstanceNotFound,
+    InvalidRequest,
+    NoAnswer,
+    NotCompleted,
+    PerdureError,
+    RequestRefused,
+    WaitTimeout,
+)
+
+BAD_ANSWER, USAGE, NOT_FOUND, TIMED_OUT, UNAVAILABLE, REFUSED, OUR_FAULT = 1, 2, 5, 6, 7, 8, 70
+# The most particular first.
+_EXIT_CODES: tuple[tuple[type[PerdureError], int], ...] = (
+    (NotCompleted, BAD_ANSWER),
+    (InvalidRequest, USAGE),
+    (ConfigError, USAGE),
+    (AppNotLoaded, USAGE),
+    (InstanceNotFound, NOT_FOUND),
+    (WaitTimeout, TIMED_OUT),
+    (NoAnswer, UNAVAILABLE),
+    (HubError, UNAVAILABLE),
+    (RequestRefused, REFUSED),
+    (PerdureError, OUR_FAULT),
+)
+
+_WHERE = "Where the hub is"
+_CONNECTION: dict[str, Any] = {
+    "hub": Annotated[str | None, typer.Option("--hub", help="The hub's name.", rich_help_panel=_WHERE)],
+    "brokers": Annotated[
+        str | None, typer.Option("--brokers", "--bootstrap", help="Kafka's bootstrap servers.", rich_help_panel=_WHERE)
+    ],
+    "url": Annotated[
+        str | None, typer.Option("--url", help="An API, from `perdure serve` or `dev`.", rich_help_panel=_WHERE)
+    ],
+    "dir": Annotated[
+        Path | None, typer.Option("--dir", help="The state directory of `perdure dev`.", rich_help_panel=_WHERE)
+    ],
+}
+_LOGS: dict[str, Any] = {
+    "log_level": Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")],
+    "log_format": Annotated[str | None, typer.Option("--log-format", help="auto, text or json.")],
+}
+
+
+def command(*flags: str, logs: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make a function a command: its first parameter is the loaded configuration, made from files, variables and flags.
+
+    `flags` are those of its own parameters that are settings; None is one that was not given. `logs` adds --log-level and
+    --log-format.
+    """
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        shared = {**_CONNECTION, **(_LOGS if logs else {})}
+
+        @functools.wraps(function)
+        def run(**given: Any) -> None:
+            wanted = {name: given.pop(name) for name in (*shared, *flags)}
+            guarded(lambda: function(load_settings(wanted), **given))
+
+        own = [each for each in inspect.signature(function, eval_str=True).parameters.values()][1:]
+        parameters = [
+            *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own),
+            *(
+                inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+                for name, annotation in shared.items()
+            ),
+        ]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        del run.__wrapped__  # type: ignore[attr-defined]
+        return run
+
+    # A setting among the function's own parameters goes into the configuration and not to the function.
+    return wrap if not flags else lambda function: wrap(_without(function, flags))
+
+
+def _without(function: Callable[..., Any], flags: Sequence[str]) -> Callable[..., Any]:
+    """A function that is called without its parameters `flags`, and still shows them."""
+
+    @functools.wraps(function)
+    def call(loaded: Any, **given: Any) -> Any:
+        return function(loaded, **given, **dict.fromkeys(flags))
+
+    return call
+
+
+def guarded(act: Callable[[], Any]) -> None:
+    """Act; show what goes wrong in a line or two and exit with its code. What `act` returns is the exit code."""
+    debug = bool(os.environ.get("PERDURE_DEBUG"))
+    try:
+        code = act() or 0
+    except (typer.Exit, typer.Abort):
+        raise
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    except BrokenPipeError:
+        # Whoever read our output has enough; stdout must not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(0) from None
+    except PerdureError as error:
+        if debug:
+            raise
+        say_error(str(error))
+        raise typer.Exit(exit_code_of(error)) from None
+    except Exception as error:
+        if debug:
+            raise
+        say_error(f"{type(error).__name__}: {error}; this is a fault of perdure's: run again with `perdure --debug`")
+        raise typer.Exit(OUR_FAULT) from None
+    if code:
+        raise typer.Exit(code)
+
+
+def exit_code_of(error: PerdureError) -> int:
+    return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
+
+
+def say_error(text: str) -> None:
+    from .output import errors  # noqa: PLC0415 - rich is slow to load
+
+    errors().print(f"[bold red]error:[/] {escaped(text)}", soft_wrap=True)
+
+
+def escaped(text: str) -> str:
+    from rich.markup import escape  # noqa: PLC0415
+
+    return escape(text)

@@ -1,0 +1,57 @@
+"""`perdure config`: the values in force, and where they came from."""
+
+from dataclasses import fields
+from typing import Any
+
+import typer
+
+from perdure.config import Loaded, Settings, is_secret
+
+from .command import command
+from .starting import Json
+
+MASK = "********"
+
+
+def register(app: typer.Typer) -> None:
+    app.command("config", rich_help_panel="Project")(config)
+
+
+@command()
+def config(loaded: Loaded, json: Json = False) -> None:
+    """Show the configuration: a flag over a PERDURE_ variable over perdure.toml over the default. Secrets are masked."""
+    from rich.table import Table  # noqa: PLC0415 - rich is slow to load
+    from rich.text import Text  # noqa: PLC0415
+
+    from .output import answers, note, print_json  # noqa: PLC0415
+
+    rows = [*_rows(loaded)]
+    if json:
+        print_json({name: {"value": value, "source": source} for name, value, source, _ in rows})
+    else:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for title in ("SETTING", "VALUE", "SOURCE", "WHAT IT IS"):
+            table.add_column(title, no_wrap=title == "SETTING", overflow="fold")
+        for name, value, source, text in rows:
+            shown = Text(str(value), style="" if source == "default" else "bold")
+            table.add_row(name, shown, Text(source, style="dim" if source == "default" else ""), Text(text, style="dim"))
+        answers().print(table)
+    for line in loaded.ignored:
+        note(f"[yellow]ignored:[/] {line}")
+
+
+def _rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:
+    """Name, value, source and meaning of every setting."""
+    rows: list[tuple[str, Any, str, str]] = []
+    for each in fields(Settings):
+        if each.name != "kafka":
+            value = getattr(loaded.settings, each.name)
+            shown = value if isinstance(value, int | float | str) else str(value)
+            rows.append((each.name, _masked(each.name, shown), loaded.sources[each.name], each.metadata["help"]))
+    for name, value in sorted(loaded.settings.kafka.items()):
+        rows.append((f"kafka.{name}", _masked(name, value), loaded.sources[f"kafka.{name}"], "librdkafka's"))
+    return rows
+
+
+def _masked(name: str, value: Any) -> Any:
+    return MASK if is_secret(name) and value not in ("", None) else value

@@ -1,0 +1,63 @@
+"""The command `perdure`: its subcommands and what holds for all of them.
+
+Exit codes:
+
+    0  done, or the answer is good
+    1  the answer is bad: the instance failed, was cancelled or was terminated
+    2  the command line or the configuration is wrong; for `audit`: the log is broken
+    3  `audit`: the code decides otherwise than the log
+    4  `audit`: the code is not there
+    5  not found: the instance
+    6  time is over, and the instance goes on
+    7  unavailable: no hub, no worker, no answer; for a start, done or not, safe to repeat
+    8  refused: the id exists, the instance has ended or has not ended
+    70 a fault of ours
+"""
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from . import auditing, configuring, controlling, creating, hubs, looking, running, starting
+
+EPILOG = (
+    "Exit codes: 0 done · 1 the instance failed · 2 usage (audit: broken log) · 3, 4 audit: code differs, code missing · "
+    "5 not found · 6 time over · 7 unavailable · 8 refused."
+)
+app = typer.Typer(
+    name="perdure",
+    help="Durable execution on the Kafka you already run.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer calls it
+    if wanted:
+        sys.stdout.write(f"perdure {version('perdure')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["PERDURE_DEBUG"] = "1"
+
+
+for part in (creating, running, hubs, starting, looking, controlling, configuring, auditing):
+    part.register(app)
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    app()

@@ -1,0 +1,86 @@
+"""`perdure dev`, `perdure worker` and `perdure serve`: the processes."""
+
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+
+from perdure.config import Loaded
+
+from .command import command, guarded
+
+AppPath = Annotated[str | None, typer.Argument(help="The app, as module:name; default: `app` of perdure.toml.", metavar="APP")]
+Host = Annotated[str | None, typer.Option("--host", help="The address to serve on.")]
+Port = Annotated[int | None, typer.Option("--port", help="The port to serve on; 0 takes a free one.")]
+
+
+def register(app: typer.Typer) -> None:
+    for name, act in (("dev", dev), ("worker", worker), ("serve", serve)):
+        app.command(name, rich_help_panel="Run")(act)
+
+
+@command("app", "port", logs=True)
+def dev(
+    loaded: Loaded,
+    app: AppPath = None,  # noqa: ARG001 - in the configuration
+    port: Port = None,  # noqa: ARG001
+    partitions: Annotated[int | None, typer.Option("--partitions", min=1, help="Of a new hub.")] = None,
+    replay: Annotated[
+        bool, typer.Option("--replay/--no-replay", help="Replay every turn from cold, so that code that is not deterministic shows.")
+    ] = True,
+) -> int:
+    """Run a hub, a worker and the API in one process, with no broker. State is kept in .perdure/."""
+    from perdure.dev import DevOptions, run_dev  # noqa: PLC0415 - loads the engine
+
+    from .apps import load_app  # noqa: PLC0415
+
+    settings = loaded.settings
+    options = DevOptions(settings, partitions, replay, port_is_free=not loaded.named_now("port"))
+    return run_dev(load_app(settings.app), options)
+
+
+@command("app", "processes", "drain_timeout", "host", "port", logs=True)
+def worker(
+    loaded: Loaded,
+    app: AppPath = None,  # noqa: ARG001 - in the configuration
+    processes: Annotated[int | None, typer.Option("--processes", "-n", min=1, help="Worker processes.")] = None,  # noqa: ARG001
+    drain_timeout: Annotated[float | None, typer.Option("--drain-timeout", help="Seconds that activities get at a stop.")] = None,  # noqa: ARG001
+    host: Host = None,  # noqa: ARG001
+    port: Annotated[int | None, typer.Option("--port", help="Of /healthz, /readyz and /metrics; process n has port + n.")] = None,  # noqa: ARG001
+) -> int:
+    """Run workers: they share the hub's partitions with all others, take turns and run activities. SIGTERM hands over."""
+    from perdure.processes import run_processes  # noqa: PLC0415
+    from perdure.worker_process import run_worker  # noqa: PLC0415 - loads the engine
+
+    from .apps import load_app  # noqa: PLC0415
+
+    settings = loaded.settings
+    load_app(settings.app)  # a wrong name is an error of this process, not of every child
+    free = not loaded.named_now("port")
+    if settings.processes == 1:
+        return run_worker(load_app(settings.app), settings, 0, port_is_free=free)
+    return run_processes(settings.processes, partial(run_child, asdict(settings), free))
+
+
+def run_child(values: dict[str, Any], port_is_free: bool, slot: int) -> int:  # noqa: FBT001 - pickled as it is
+    """One of several worker processes; return its exit code."""
+    from perdure.config import Settings  # noqa: PLC0415
+    from perdure.worker_process import run_worker  # noqa: PLC0415
+
+    from .apps import load_app  # noqa: PLC0415
+
+    settings = Settings(**values)
+    try:
+        guarded(lambda: run_worker(load_app(settings.app), settings, slot, port_is_free=port_is_free))
+    except typer.Exit as end:
+        return end.exit_code
+    return 0
+
+
+@command("host", "port", logs=True)
+def serve(loaded: Loaded, host: Host = None, port: Port = None) -> int:  # noqa: ARG001 - in the configuration
+    """Serve the HTTP API of a hub on Kafka. Beyond loopback it needs a token (PERDURE_TOKEN)."""
+    from perdure.serve_process import run_serve  # noqa: PLC0415 - loads the client
+
+    return run_serve(loaded.settings)

@@ -1,0 +1,169 @@
+"""`perdure start`, `perdure wait` and `perdure raise`."""
+
+import json
+import re
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from perdure.config import Loaded
+from perdure.errors import ConfigError, NotCompleted
+
+from .command import BAD_ANSWER, command
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Id = Annotated[str, typer.Argument(help="The instance's id.", metavar="ID")]
+Input = Annotated[str | None, typer.Option("--input", "-i", help="JSON; @FILE reads a file, - reads stdin.")]
+Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds to wait; without it, for as long as it takes.")]
+_SPANS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def register(app: typer.Typer) -> None:
+    panel = "Instances"
+    app.command("start", rich_help_panel=panel)(start)
+    app.command("wait", rich_help_panel=panel)(wait)
+    app.command("raise", rich_help_panel=panel)(raise_event)
+
+
+@command()
+def start(
+    loaded: Loaded,
+    orchestration: Annotated[str, typer.Argument(help="The orchestration's name.", metavar="NAME")],
+    input: Input = None,  # noqa: A002 - the flag's name
+    instance_id: Annotated[str | None, typer.Option("--id", help="The instance's id; left out, a new one.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="key=value; may be given several times.")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="When: ISO 8601 with its zone, or in a while: +90s, +10m, +2h, +1d.")] = None,
+    if_exists: Annotated[str, typer.Option("--if-exists", help="reject, return or replace.")] = "reject",
+    replace_status: Annotated[
+        list[str] | None, typer.Option("--replace-status", help="A status that replace may end; default: those that have ended.")
+    ] = None,
+    event: Annotated[list[str] | None, typer.Option("--event", help="NAME=JSON, raised before the first turn.")] = None,
+    request_id: Annotated[str | None, typer.Option("--request-id", help="To repeat a start whose outcome is unknown.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end and print the result.")] = False,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> int:
+    """Start an instance and print its id; with --wait, its result."""
+    from perdure.client import StartOptions  # noqa: PLC0415 - loads the client
+
+    from .clients import client_of  # noqa: PLC0415
+    from .output import answers, note, print_json  # noqa: PLC0415
+
+    options = StartOptions(
+        instance_id=instance_id,
+        tags=dict(_pair(each, "--tag") for each in tag or ()),
+        start_at=None if at is None else read_time(at),
+        if_exists=if_exists,
+        replace_statuses=replace_status or (),
+        events=[(name, read_json(text, "--event")) for name, text in (_pair(each, "--event") for each in event or ())],
+    )
+    if request_id is not None:
+        options["request_id"] = request_id
+    with client_of(loaded) as client:
+        begun = client.start(orchestration, read_json(input, "--input"), **options)
+        if begun.held is not None:
+            note(f"[yellow]held:[/] {begun.held.reason}; it goes on when a worker knows better")
+        if wait:
+            return _finish(begun, timeout, json=json)
+        assert begun.started is not None
+        started = begun.started
+        if json:
+            held = None if started.held is None else {"kind": started.held.kind, "reason": started.held.reason}
+            print_json(
+                {"instance_id": started.instance_id, "execution_id": started.execution_id, "created": started.created, "held": held}
+            )
+        else:
+            answers().out(started.instance_id)
+            if not started.created:
+                note("an instance of this id was there and is given back")
+    return 0
+
+
+@command()
+def wait(loaded: Loaded, instance_id: Id, timeout: Timeout = None, json: Json = False) -> int:
+    """Wait for an instance to end and print its result. Exits 1 if it did not complete, 6 when the time is over."""
+    from .clients import client_of  # noqa: PLC0415
+
+    with client_of(loaded, reads=True) as client:
+        return _finish(client.instance(instance_id), timeout, json=json)
+
+
+def _finish(awaited: Any, timeout: float | None, *, json: bool) -> int:
+    """Wait and print: the result, or with --json the instance."""
+    from perdure.client.requests import judge_end  # noqa: PLC0415
+    from perdure.client.views import encode_json  # noqa: PLC0415
+
+    from .output import answers, errors, print_json  # noqa: PLC0415
+
+    with errors().status(f"waiting for {awaited.id}"):
+        instance = awaited.wait(timeout)
+    try:
+        result = judge_end(instance)
+    except NotCompleted:
+        if not json:
+            raise
+        print_json(instance.as_json())
+        return BAD_ANSWER
+    if json:
+        print_json(instance.as_json())
+    else:
+        answers().out(encode_json(result).decode())
+    return 0
+
+
+@command()
+def raise_event(
+    loaded: Loaded,
+    instance_id: Id,
+    event: Annotated[str, typer.Argument(help="The event's name; case does not matter.", metavar="EVENT")],
+    input: Input = None,  # noqa: A002 - the flag's name
+) -> None:
+    """Raise an external event on an instance."""
+    from .clients import client_of  # noqa: PLC0415
+    from .output import note  # noqa: PLC0415
+
+    payload = read_json(input, "--input")
+    with client_of(loaded) as client:
+        client.instance(instance_id).raise_event(event, payload)
+    note(f"raised {event!r} on {instance_id}")
+
+
+def read_json(text: str | None, flag: str) -> Any:
+    """The value of a JSON flag. Raises ConfigError."""
+    if text is None:
+        return None
+    try:
+        if text == "-":
+            text = sys.stdin.read()
+        elif text.startswith("@"):
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_refuse_constant)
+    except OSError as error:
+        raise ConfigError(f"{flag}: {error}") from error
+    except ValueError as error:
+        raise ConfigError(f"""{flag} wants JSON, found {text[:60]!r} ({error}); a string needs its quotes: '"Ada"'""") from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def read_time(text: str) -> datetime:
+    """A point in time, or `+10m`. Raises ConfigError."""
+    if span := re.fullmatch(r"\+(\d+(?:\.\d+)?)([smhd])", text):
+        return datetime.now(UTC) + timedelta(**{_SPANS[span[2]]: float(span[1])})
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"a time is ISO 8601, as 2026-01-31T12:00Z, or a span, as +10m; found {text!r}") from None
+    return moment if moment.tzinfo is not None else moment.astimezone()
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    key, found, value = text.partition("=")
+    if not found:
+        raise ConfigError(f"{flag} wants NAME=VALUE, found {text!r}")
+    return key, value
