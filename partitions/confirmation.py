@@ -92,7 +92,17 @@ class Confirmation:
             if record.slot is not None:
                 record.slot.unconfirmed.popleft()
                 touched[record.instance_id] = record
-            fold.take(Confirmed(record.instance_id, appended.first_offset, LEVEL, record.body, record.encoded, record.before, record.after))
+            fold.take(
+                Confirmed(
+                    record.instance_id,
+                    appended.first_offset,
+                    LEVEL,
+                    record.body,
+                    record.encoded,
+                    record.before,
+                    record.after,
+                )
+            )
         ended = [header for record in touched.values() if (header := self._show(record)) is not None]
         place = confirmed[-1].place
         self._home.timers.confirm(fold.write(self._epoch.number, place.offset, place.previous, place.digest))
@@ -130,14 +140,18 @@ class Confirmation:
                 self._home.counts.activities_failed += isinstance(event, ev.TaskFailed)
             elif isinstance(event, ev.ExecutionStarted):
                 self._home.counts.instances_started += event.generation == 1
-        over = after is None or after.status.terminal or (before is not None and before.execution_id != after.execution_id)
+        over = (
+            after is None or after.status.terminal or (before is not None and before.execution_id != after.execution_id)
+        )
         if over and before is not None and (before.tasks or tasks):
             pool.cancel(self._home.partition, record.instance_id, before.execution_id, None)
         elif tasks:
             self._home.counts.activities_dispatched += len(tasks)
             pool.dispatch(tasks)
 
-    def _task(self, instance_id: str, state: InstanceState | None, event: ev.TaskScheduled | ev.TaskRescheduled) -> ActivityTask | None:
+    def _task(
+        self, instance_id: str, state: InstanceState | None, event: ev.TaskScheduled | ev.TaskRescheduled
+    ) -> ActivityTask | None:
         """The dispatch that an event asks for, unless the same turn took it back."""
         pending = state.tasks.get(event.task_id) if state is not None else None
         attempt = event.attempt if isinstance(event, ev.TaskRescheduled) else 1
@@ -168,7 +182,12 @@ class Confirmation:
 
     def _answer(self, record: Decided, answer: Answer, as_of: int) -> None:
         execution = record.after.execution_id if record.after is not None else None
-        fields: dict[str, object] = {"instance_id": record.instance_id, "execution_id": execution, "message": answer.message, "created": answer.created}
+        fields: dict[str, object] = {
+            "instance_id": record.instance_id,
+            "execution_id": execution,
+            "message": answer.message,
+            "created": answer.created,
+        }
         held = record.slot.held if record.slot is not None else None
         code = answer.code
         if held is not None and answer.created:
@@ -232,7 +251,11 @@ class Confirmation:
         if self._checkpoint_out or not self._turns_since:
             return False
         late = self._home.parts.clock.monotonic() - self._checkpoint_at >= settings.checkpoint_seconds_max
-        return late or self._turns_since >= settings.checkpoint_turns_max or self._bytes_since >= settings.checkpoint_bytes_max
+        return (
+            late
+            or self._turns_since >= settings.checkpoint_turns_max
+            or self._bytes_since >= settings.checkpoint_bytes_max
+        )
 
     @property
     def checkpoint_age_seconds(self) -> float:
@@ -250,4 +273,3 @@ class Confirmation:
         self._checkpoint_out = False
         self._checkpoint_at = self._home.parts.clock.monotonic()
         self._home.counts.checkpoints += 1
-

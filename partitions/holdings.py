@@ -110,7 +110,9 @@ class PartitionTime:
 class Holdings:
     """One partition in its owner's hands. Dropped whole when the epoch ends."""
 
-    def __init__(self, partition: int, recovered: Recovered, parts: OwnerParts, settings: OwnerSettings, counts: Counts) -> None:
+    def __init__(
+        self, partition: int, recovered: Recovered, parts: OwnerParts, settings: OwnerSettings, counts: Counts
+    ) -> None:
         self.partition, self.parts, self.settings, self.counts = partition, parts, settings, counts
         self.store: Store = recovered.store
         self.identity = parts.log.identity
@@ -134,7 +136,10 @@ class Holdings:
 
     def read_locals(self) -> list[tuple[int, Inbound]]:
         """Sends to ourselves that no turn has taken."""
-        return [(int.from_bytes(key[1:], "big"), decode_inbound(message)) for key, message in self.store.scan(LOCAL, end_of(LOCAL))]
+        return [
+            (int.from_bytes(key[1:], "big"), decode_inbound(message))
+            for key, message in self.store.scan(LOCAL, end_of(LOCAL))
+        ]
 
     def read_due_turns(self) -> list[str]:
         """Instances with facts that their code may see now."""
@@ -160,4 +165,3 @@ class Holdings:
         self.outbox.close()
         self.instances.close()
         self.store.close()
-

@@ -27,7 +27,9 @@ def audit(
     source: Annotated[Path | None, typer.Option("--from", help="Audit this export, not the hub.")] = None,
     export: Annotated[Path | None, typer.Option("--export", help="Only write the history here, offsets kept.")] = None,
     instance: Annotated[str | None, typer.Option("--instance", help="Look at this instance's turns only.")] = None,
-    head: Annotated[list[str] | None, typer.Option("--head", help="A head that the log must hold, as audit prints it.")] = None,
+    head: Annotated[
+        list[str] | None, typer.Option("--head", help="A head that the log must hold, as audit prints it.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Audit a history. Exit 0: clean; 2: the log is broken; 3: the code decides otherwise; 4: the code is not there."""
