@@ -5,6 +5,8 @@ from collections.abc import Generator
 
 import pytest
 
+REASON_CHARACTERS_MAX = 300
+
 
 class RealKafkaCount:
     """Counts tests marked `kafka`. With PERDURE_REQUIRE_KAFKA=1 (CI) one that did not run fails the whole run."""
@@ -23,7 +25,8 @@ class RealKafkaCount:
         if report.when == "call" and not report.skipped:
             self._ran.add(report.nodeid)
         elif report.skipped and isinstance(report.longrepr, tuple):
-            self._reasons[report.longrepr[2].removeprefix("Skipped: ")] = None
+            reason = " ".join(report.longrepr[2].removeprefix("Skipped: ").split())
+            self._reasons[reason[:REASON_CHARACTERS_MAX]] = None
         elif report.failed:
             self._reasons["set-up failed"] = None
 

@@ -122,7 +122,9 @@ class LocalBroker:
         if not properties.exists():
             settings = {**self._settings, "log.dirs": str(self._directory / "data")}
             properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-            cluster_id = base64.urlsafe_b64encode(os.urandom(16)).decode().rstrip("=")
+            # The first bit is 0, so that the id never begins with a dash, which would read as an option.
+            random = os.urandom(16)
+            cluster_id = base64.urlsafe_b64encode(bytes([random[0] & 0x7F]) + random[1:]).decode().rstrip("=")
             self._run_java("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)).wait(
                 START_SECONDS
             )
