@@ -24,7 +24,21 @@ DELAY_MS_MAX = 10**13
 class Intake:
     """What the messages of one turn came to so far. `draft` is None while the instance does not exist."""
 
-    __slots__ = ("answers", "draft", "dropped", "events", "forgotten", "instance_id", "limits", "now_ms", "offset", "replaced", "sends", "unroutable", "watchers")
+    __slots__ = (
+        "answers",
+        "draft",
+        "dropped",
+        "events",
+        "forgotten",
+        "instance_id",
+        "limits",
+        "now_ms",
+        "offset",
+        "replaced",
+        "sends",
+        "unroutable",
+        "watchers",
+    )
 
     def __init__(self, instance_id: str, state: InstanceState | None, now_ms: int, offset: int, limits: Limits) -> None:
         self.instance_id = instance_id
@@ -65,7 +79,9 @@ class Intake:
             self.answer(message, ReplyCode.OK)
             return None
         if self.draft.status.terminal:
-            self.answer(message, ReplyCode.ALREADY_FINISHED, f"instance {self.instance_id!r} is {self.draft.status.name}")
+            self.answer(
+                message, ReplyCode.ALREADY_FINISHED, f"instance {self.instance_id!r} is {self.draft.status.name}"
+            )
             return None
         return self.draft
 
@@ -231,7 +247,12 @@ def _fail_task(intake: Intake, task: PendingTask, failure: Failure) -> None:
 
 def next_attempt_ms(policy: RetryOptions | None, failures: int, since_ms: int, now_ms: int, failure: Failure) -> int:
     """When a task that failed `failures` times is tried again, or NEVER. Source: Durable Task's RetryPolicy."""
-    if policy is None or not failure.retriable or failures >= policy.attempts_max or _is_named(failure.type, policy.non_retriable):
+    if (
+        policy is None
+        or not failure.retriable
+        or failures >= policy.attempts_max
+        or _is_named(failure.type, policy.non_retriable)
+    ):
         return NEVER
     longest = DELAY_MS_MAX if policy.interval_max_ms == NEVER else policy.interval_max_ms
     at = now_ms + int(min(_backoff_ms(policy, failures), longest))
@@ -263,7 +284,9 @@ def _accept_child_result(intake: Intake, message: Inbound) -> None:
     elif body.failure is None:
         intake.add(ev.SubOrchestrationInstanceCompleted(body.task_id, body.attempt, body.result))
     else:
-        retry_at = next_attempt_ms(child.created.retry, child.failures + 1, child.created_at_ms, intake.now_ms, body.failure)
+        retry_at = next_attempt_ms(
+            child.created.retry, child.failures + 1, child.created_at_ms, intake.now_ms, body.failure
+        )
         intake.add(ev.SubOrchestrationInstanceFailed(body.task_id, body.attempt, body.failure, retry_at))
 
 

@@ -2,10 +2,10 @@
 
 import re
 from dataclasses import fields, is_dataclass
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import orjson
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 from pydantic_core import PydanticSerializationError
 from typing_extensions import TypeAliasType
@@ -20,7 +20,6 @@ _EXACT = frozenset(
     {"str", "int", "bool", "none", "float", "bytes", "list", "tuple", "set", "frozenset", "nullable", "uuid"}
 )
 _NO_NUMBER = re.compile(rb"NaN|Infinity")
-_FIELD = re.compile(r"field_name='([^']*)'")
 
 
 class Annotated:
@@ -79,8 +78,9 @@ def _kind(value: Any) -> str:
 
 def _adapter(annotation: Any) -> "TypeAdapter[Any]":
     # A dataclass takes its configuration from what contains it; the alias is such a container.
+    alias: Any = cast("Any", TypeAliasType)("Value", annotation)
     try:
-        return TypeAdapter(TypeAliasType("Value", annotation), config=_CONFIG)
+        return TypeAdapter(alias, config=_CONFIG)
     except PydanticSchemaGenerationError as error:
         text = str(error).split("\n", 1)[0]
         raise TypeError(
@@ -153,7 +153,7 @@ def _parts(annotation: Any, value: Any) -> list[tuple[Any, Any, str | int]]:
     if is_dataclass(origin) and isinstance(origin, type) and isinstance(value, origin):
         hints = get_type_hints(origin, include_extras=True)
         return [(hints[field.name], getattr(value, field.name, None), field.name) for field in fields(origin)]
-    if isinstance(origin, type) and hasattr(origin, "model_fields") and isinstance(value, origin):
+    if isinstance(origin, type) and issubclass(origin, BaseModel) and isinstance(value, origin):
         return [(field.annotation, getattr(value, name, None), name) for name, field in origin.model_fields.items()]
     if isinstance(value, list | set | frozenset) and len(arguments) == 1:
         return [(arguments[0], item, index) for index, item in enumerate(value)]
@@ -162,4 +162,4 @@ def _parts(annotation: Any, value: Any) -> list[tuple[Any, Any, str | int]]:
         return [(a, item, index) for index, (a, item) in enumerate(zip(inner, value, strict=False))]
     if isinstance(value, dict) and len(arguments) == 2:
         return [(arguments[1], item, str(key)) for key, item in value.items()]
-    return [(a, value, "") for a in ()]
+    return []

@@ -1,15 +1,15 @@
 """App: where orchestrations, activities and exception types are registered by name."""
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast
 
 from perdure.schemas.events import ExecutionStarted
 
-from .activity import Activity, ActivityContext
-from .context import OrchestrationContext
+from .activity import Activity
 from .coroutine import CoroutineExecutor
+from .decorators import ActivityDecorator, OrchestrationDecorator
 from .definitions import ActivityOptions, name_of
 from .execution import ExecutionSettings, Identity
 from .executor import InstanceHeld
@@ -18,8 +18,6 @@ from .limits import DEFAULT_LIMITS, Limits
 from .orchestration import Orchestration
 from .retries import RetryPolicy, encode_retry_policy, encode_time_limit
 
-I = TypeVar("I")  # noqa: E741 - input and output, as everywhere
-O = TypeVar("O")  # noqa: E741
 E = TypeVar("E", bound=Exception)
 
 
@@ -46,40 +44,15 @@ class App:
         """Exception types that are rebuilt from failures, by the name that a failure carries."""
         return MappingProxyType(self._exceptions)
 
-    def orchestration(self, function: Any = None, /, *, name: str | None = None) -> Any:
-        """Register an orchestration: `async def` or a generator, of `(ctx)` or `(ctx, input)`."""
+    @property
+    def orchestration(self) -> OrchestrationDecorator:
+        """Register an orchestration: `@app.orchestration`, or `@app.orchestration(name=...)`."""
+        return cast("OrchestrationDecorator", self._register_orchestration)
 
-        def register(function: Callable[..., Any]) -> Orchestration[Any, Any]:
-            definition: Orchestration[Any, Any] = Orchestration(name_of(function, name), function)
-            return _add(self._orchestrations, definition)
-
-        return register if function is None else register(function)
-
-    def activity(
-        self,
-        function: Any = None,
-        /,
-        *,
-        name: str | None = None,
-        retry_policy: RetryPolicy | None = None,
-        start_to_close: timedelta | None = None,
-        schedule_to_close: timedelta | None = None,
-    ) -> Any:
-        """Register an activity: `async def` or a plain function, of `()`, `(input)`, `(ctx)` or `(ctx, input)`.
-
-        The options hold wherever a call does not state its own.
-        """
-        options = ActivityOptions(
-            encode_retry_policy(retry_policy),
-            encode_time_limit("start_to_close", start_to_close),
-            encode_time_limit("schedule_to_close", schedule_to_close),
-        )
-
-        def register(function: Callable[..., Any]) -> Activity[Any, Any]:
-            definition: Activity[Any, Any] = Activity(name_of(function, name), function, options)
-            return _add(self._activities, definition)
-
-        return register if function is None else register(function)
+    @property
+    def activity(self) -> ActivityDecorator:
+        """Register an activity: `@app.activity`, or with a name and defaults `@app.activity(retry_policy=...)`."""
+        return cast("ActivityDecorator", self._register_activity)
 
     def exception(self, kind: type[E]) -> type[E]:
         """Register an exception type: where a task fails with it, it is the `__cause__` of the TaskFailedError."""
@@ -110,6 +83,35 @@ class App:
         parent = started.parent.instance_id if started.parent is not None else None
         identity = Identity(instance_id, started.execution_id, started.name, parent, started.generation, started.tags)
         return CoroutineExecutor(definition, identity, ExecutionSettings(limits, self._exceptions, strict))
+
+    def _register_orchestration(
+        self, function: Callable[..., Any] | None = None, /, *, name: str | None = None
+    ) -> object:
+        def register(function: Callable[..., Any]) -> Orchestration[Any, Any]:
+            return _add(self._orchestrations, Orchestration(name_of(function, name), function))
+
+        return register if function is None else register(function)
+
+    def _register_activity(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        retry_policy: RetryPolicy | None = None,
+        start_to_close: timedelta | None = None,
+        schedule_to_close: timedelta | None = None,
+    ) -> object:
+        options = ActivityOptions(
+            encode_retry_policy(retry_policy),
+            encode_time_limit("start_to_close", start_to_close),
+            encode_time_limit("schedule_to_close", schedule_to_close),
+        )
+
+        def register(function: Callable[..., Any]) -> Activity[Any, Any]:
+            return _add(self._activities, Activity(name_of(function, name), function, options))
+
+        return register if function is None else register(function)
 
 
 D = TypeVar("D", bound="Orchestration[Any, Any] | Activity[Any, Any]")

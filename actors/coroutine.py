@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn, cast
 
 from perdure.schemas import events as ev
-from perdure.schemas.events import NEVER, NULL, Failure, HistoryEvent, Status
+from perdure.schemas.events import NEVER, Failure, HistoryEvent, Status
 
 from .comparison import DECISIONS, find_divergence
 from .context import OrchestrationContext
 from .errors import ForeignAwait, OrchestrationCanceled, TurnInterrupted, ValueRefused
 from .execution import Execution, ExecutionSettings, Identity
-from .executor import Decision, InstanceHeld, RecordedTurn
+from .executor import ContinueAsNew, Decision, InstanceHeld, RecordedTurn
 from .failures import failure_of
 from .flags import unknown_flags
 from .guard import LoopGuard, describe_foreign, get_loop, raised_by_asyncio, set_loop
@@ -56,8 +56,9 @@ class CoroutineExecutor:
         self._ended = False
         self._turns = 0
 
-    def replay(self, turns: Iterable[RecordedTurn]) -> None:
-        """Bring new code to where history is, comparing each decision with it. Raises InstanceHeld."""
+    def replay(self, turns: Iterable[RecordedTurn]) -> ContinueAsNew | None:
+        """Bring new code to where history is, comparing each decision with it; return what it continued as new with, if the
+        last turn did so. Raises InstanceHeld."""
         execution = self.execution
         execution.replaying = True
         facts: list[HistoryEvent] = []
@@ -76,6 +77,7 @@ class CoroutineExecutor:
             facts.clear()
         execution.replaying = False
         execution.markers = frozenset()
+        return execution.continued() if self._ended else None
 
     def decide(self, events: tuple[HistoryEvent, ...], now_ms: int) -> Decision:
         """Deliver `events` (facts only) and run until the code waits or ends. Raises InstanceHeld."""
@@ -113,29 +115,14 @@ class CoroutineExecutor:
 
     def _run(self, awaited: Task[Any] | None, thrown: BaseException | None = None) -> None:
         """Run the code until it waits for something that is not complete, or ends."""
-        code, execution, generator = self._code, self.execution, self._is_generator
         self._awaited = None
         previous = get_loop()
         set_loop(self._guard)
         try:
-            while True:
-                if thrown is not None:
-                    found, thrown = code.throw(thrown), None
-                elif generator and awaited is not None:
-                    try:
-                        result = awaited.get_result()
-                    except BaseException as error:  # noqa: BLE001 - it is the task's, and belongs to the code
-                        found = code.throw(error)
-                    else:
-                        found = code.send(result)
-                else:
-                    found = code.send(None)
-                if not isinstance(found, Task) or (found.owner is not execution and found.owner is not None):
-                    self._hold(describe_foreign(found), "foreign-await")
-                awaited = found
-                if not found.done:
-                    self._awaited = found
-                    break
+            found = self._resume(awaited) if thrown is None else self._code.throw(thrown)
+            while self._is_ours(found) and found.done:
+                found = self._resume(found)
+            self._awaited = found
         except StopIteration as stop:
             self._return(stop.value)
         except BaseException as error:  # noqa: BLE001 - the author's code may raise anything
@@ -144,6 +131,21 @@ class CoroutineExecutor:
             set_loop(previous)
         if self._guard.caught is not None:
             self._hold(str(self._guard.caught), "foreign-await")
+
+    def _resume(self, awaited: Task[Any] | None) -> Any:
+        """Go on with what was awaited. A coroutine takes the result from the task itself."""
+        if awaited is None or not self._is_generator:
+            return self._code.send(None)
+        try:
+            result = awaited.get_result()
+        except BaseException as error:  # noqa: BLE001 - it is the task's, and belongs to the code
+            return self._code.throw(error)
+        return self._code.send(result)
+
+    def _is_ours(self, found: object) -> bool:
+        if not isinstance(found, Task) or (found.owner is not self.execution and found.owner is not None):
+            self._hold(describe_foreign(found), "foreign-await")
+        return True
 
     def _return(self, value: Any) -> None:
         execution = self.execution

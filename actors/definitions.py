@@ -132,7 +132,8 @@ def read_signature(
         )
     if not inputs:
         return Signature(takes_context, takes_input=False)
-    return Signature(takes_context, True, inputs[0].name, inputs[0].default is not inspect.Parameter.empty)
+    optional = inputs[0].default is not inspect.Parameter.empty
+    return Signature(takes_context, takes_input=True, input_name=inputs[0].name, input_optional=optional)
 
 
 def _is_required_keyword(parameter: inspect.Parameter) -> bool:

@@ -1,15 +1,17 @@
 """What JSON would change: found before it is written, and named by its path."""
 
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from math import isfinite
-from typing import Any, Union
+from typing import Any, TypeAlias
 
 from .errors import ValueRefused
 
 DEPTH_MAX = 64
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
+_SCALARS = frozenset({str, int, bool, type(None)})
 
-Path = Union[tuple["Path", str | int], None]
+Path: TypeAlias = "tuple[Path, str | int] | None"
 """Where in a value: the way from the root, innermost last; None is the root. Made text only when something is wrong."""
 
 
@@ -28,39 +30,40 @@ def refuse(reason: str, path: Path) -> ValueRefused:
     return ValueRefused(f"{where}: {reason}", where)
 
 
-def check_plain(value: Any, path: Path, depth: int, *, deep: bool = False) -> None:
+def check_plain(value: Any, path: Path = None, depth: int = 0, *, deep: bool = False) -> None:
     """Raise ValueRefused where JSON would change `value`. `deep` also looks into strings and at the size of integers."""
     kind = type(value)
-    if kind is str:
-        if deep and not _is_unicode(value):
-            raise refuse(f"a string with a lone surrogate, which UTF-8 cannot hold: {value!r:.60}", path)
-    elif kind is int:
-        if deep and not _INT_MIN <= value <= _INT_MAX:
-            raise refuse(
-                f"an integer beyond 64 bits: {str(value)[:40]}; annotate it as int, or send it as a string", path
-            )
+    if kind is list or kind is dict:
+        _check_items(value, path, depth, deep=deep)
     elif kind is float:
         if not isfinite(value):
             raise refuse(f"{value} has no JSON", path)
-    elif kind is list:
-        _check_depth(path, depth)
-        for index, item in enumerate(value):
-            check_plain(item, (path, index), depth + 1, deep=deep)
-    elif kind is dict:
-        _check_depth(path, depth)
-        for key, item in value.items():
-            if type(key) is not str:
-                raise refuse(f"a key that is not a string: {key!r:.60}", path)
-            if deep and not _is_unicode(key):
-                raise refuse(f"a key with a lone surrogate: {key!r:.60}", path)
-            check_plain(item, (path, key), depth + 1, deep=deep)
-    elif kind is not bool and value is not None:
+    elif kind not in _SCALARS:
         raise refuse(_why_not(value), path)
+    elif deep:
+        _check_scalar(value, path)
 
 
-def _check_depth(path: Path, depth: int) -> None:
+def _check_items(value: Any, path: Path, depth: int, *, deep: bool) -> None:
     if depth >= DEPTH_MAX:
         raise refuse(f"nested more than {DEPTH_MAX} deep", path)
+    if type(value) is list:
+        for index, item in enumerate(value):
+            check_plain(item, (path, index), depth + 1, deep=deep)
+        return
+    for key, item in value.items():
+        if type(key) is not str:
+            raise refuse(f"a key that is not a string: {key!r:.60}", path)
+        if deep:
+            _check_scalar(key, path)
+        check_plain(item, (path, key), depth + 1, deep=deep)
+
+
+def _check_scalar(value: Any, path: Path) -> None:
+    if type(value) is str and not _is_unicode(value):
+        raise refuse(f"a string with a lone surrogate, which UTF-8 cannot hold: {value!r:.60}", path)
+    if type(value) is int and not _INT_MIN <= value <= _INT_MAX:
+        raise refuse(f"an integer beyond 64 bits: {str(value)[:40]}; annotate it as int, or send it as a string", path)
 
 
 def _is_unicode(text: str) -> bool:
@@ -98,22 +101,29 @@ def find_change(before: Any, after: Any, path: Path) -> tuple[Path, Any, Any] | 
     if isinstance(after, list | tuple):
         if type(before) is not type(after) or len(before) != len(after):
             return path, before, after
-        pairs = ((index, before[index], item) for index, item in enumerate(after))
-        return next((found for step, a, b in pairs if (found := find_change(a, b, (path, step)))), None)
+        return _first_change(((index, before[index], item) for index, item in enumerate(after)), path)
     if isinstance(after, dict):
         if not isinstance(before, dict) or before.keys() != after.keys():
             return path, before, after
-        pairs = ((str(key), before[key], item) for key, item in after.items())
-        return next((found for step, a, b in pairs if (found := find_change(a, b, (path, step)))), None)
+        return _first_change(((str(key), before[key], item) for key, item in after.items()), path)
     names = _attributes(after) if type(before) is type(after) else ()
     if names:
-        attributes = ((name, getattr(before, name, None), getattr(after, name, None)) for name in names)
-        return next((found for step, a, b in attributes if (found := find_change(a, b, (path, step)))), None)
+        parts = ((name, getattr(before, name, None), getattr(after, name, None)) for name in names)
+        return _first_change(parts, path)
+    return None if _equal(before, after) else (path, before, after)
+
+
+def _first_change(parts: Iterable[tuple[str | int, Any, Any]], path: Path) -> tuple[Path, Any, Any] | None:
+    return next((found for step, before, after in parts if (found := find_change(before, after, (path, step)))), None)
+
+
+def _equal(before: Any, after: Any) -> bool:
+    if type(before) is type(after) and getattr(type(after), "__eq__", None) is getattr(object, "__eq__", None):
+        return True  # of a type without equality there is nothing to compare
     try:
-        same = bool(before == after) or type(after).__eq__ is object.__eq__
+        return bool(before == after)
     except Exception:  # noqa: BLE001 - the author's __eq__ may do anything; what cannot be compared is taken as it is
-        same = True
-    return None if same else (path, before, after)
+        return True
 
 
 def _attributes(value: Any) -> tuple[str, ...]:

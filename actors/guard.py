@@ -53,7 +53,7 @@ class LoopGuard:
         self.refuse(name)
 
     def __hash__(self) -> int:
-        self.refuse("__hash__")
+        return self.refuse("__hash__")
 
     def create_task(self, coroutine: Any, **_options: Any) -> NoReturn:
         coroutine.close()  # else Python warns that it was never awaited

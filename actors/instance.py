@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rpds import HashTrieMap, Queue
 
 from perdure.schemas import events as ev
-from perdure.schemas.events import NEVER, NULL, Failure, HistoryEvent, RetryOptions, Status
+from perdure.schemas.events import NEVER, NULL, Failure, HistoryEvent, Status
 
 REQUESTS_REMEMBERED = 32
 
@@ -134,13 +134,23 @@ class Draft:
 _FIELDS = tuple(InstanceState.__dataclass_fields__)
 
 
-def apply(state: InstanceState | None, event: HistoryEvent, *, instance_id: str = "", decided: bool = True) -> InstanceState:
+def apply(
+    state: InstanceState | None, event: HistoryEvent, *, instance_id: str = "", decided: bool = True
+) -> InstanceState:
     """One event's effect. Only ExecutionStarted applies to no state, and then `instance_id` names the new one."""
-    return apply_turn(state, (event,), instance_id=instance_id, time_ms=state.updated_at_ms if state else 0, decided=decided, turns=0)
+    return apply_turn(
+        state, (event,), instance_id=instance_id, time_ms=state.updated_at_ms if state else 0, decided=decided, turns=0
+    )
 
 
 def apply_turn(
-    state: InstanceState | None, events: Iterable[HistoryEvent], *, instance_id: str, time_ms: int, decided: bool, turns: int = 1
+    state: InstanceState | None,
+    events: Iterable[HistoryEvent],
+    *,
+    instance_id: str,
+    time_ms: int,
+    decided: bool,
+    turns: int = 1,
 ) -> InstanceState:
     """The state after one turn. A decided turn delivers what was undelivered, and its own facts with it."""
     queue = iter(events)

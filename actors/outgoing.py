@@ -62,7 +62,9 @@ def cancel_child(state: InstanceState | Draft, created: ev.SubOrchestrationInsta
     return Outgoing(created.instance_id, ms.Cancel(reason), request)
 
 
-def terminate_child(state: InstanceState | Draft, created: ev.SubOrchestrationInstanceCreated, reason: bytes) -> Outgoing:
+def terminate_child(
+    state: InstanceState | Draft, created: ev.SubOrchestrationInstanceCreated, reason: bytes
+) -> Outgoing:
     request = f"{state.instance_id}/{state.started.execution_id}/{created.task_id}/terminate"
     return Outgoing(created.instance_id, ms.Terminate(reason), request)
 
@@ -79,10 +81,16 @@ def tell_parent(child_id: str, parent: ev.Parent | None, end: HistoryEvent) -> l
     if end.status == Status.COMPLETED:
         return [child_result(child_id, parent, result=end.result)]
     message = f"sub-orchestration {child_id!r} was canceled"
-    return [child_result(child_id, parent, failure=end.failure or Failure("OrchestrationCanceled", message, retriable=False))]
+    return [
+        child_result(
+            child_id, parent, failure=end.failure or Failure("OrchestrationCanceled", message, retriable=False)
+        )
+    ]
 
 
-def child_result(child_id: str, parent: ev.Parent, *, result: bytes = ev.NULL, failure: Failure | None = None) -> Outgoing:
+def child_result(
+    child_id: str, parent: ev.Parent, *, result: bytes = ev.NULL, failure: Failure | None = None
+) -> Outgoing:
     """How a sub-orchestration ended, for the task of `parent` that waits for it."""
     body = ms.ChildResult(parent.execution_id, parent.task_id, parent.attempt, result, failure)
     return Outgoing(parent.instance_id, body, f"{child_id}/{parent.execution_id}/{parent.task_id}/{parent.attempt}/end")

@@ -110,7 +110,7 @@ class Task(Generic[T_co]):
 class Watcher(Protocol):
     """Who is told that a task is complete."""
 
-    def on_complete(self, task: Task[Any]) -> None: ...
+    def on_complete(self, task: Task[Any], /) -> None: ...
 
 
 class CancellableTask(Task[T_co]):
@@ -181,7 +181,7 @@ class ExternalTask(CancellableTask[T_co]):
             self.owner.take(self)
             self.arrival = -1
 
-    def on_complete(self, _timer: Task[Any]) -> None:
+    def on_complete(self, _timer: Task[Any], /) -> None:
         """Its time is over."""
         if not self._complete and self.timer is not None and not self.timer.is_cancelled:
             assert self.owner is not None
@@ -240,7 +240,7 @@ class WhenAllTask(CompositeTask[T_co]):
     def get_completed_tasks(self) -> int:
         return len(self._tasks) - self._left
 
-    def on_complete(self, task: Task[Any]) -> None:
+    def on_complete(self, task: Task[Any], /) -> None:
         self._left -= 1
         self._note(task)
         if self._left == 0:
@@ -282,7 +282,7 @@ class WhenAnyTask(CompositeTask[TaskT]):
         for task in tasks:
             task.watch(self)
 
-    def on_complete(self, task: Task[Any]) -> None:
+    def on_complete(self, task: Task[Any], /) -> None:
         if not self._complete:
             self.succeed(task)
 
@@ -296,13 +296,13 @@ class WhenAnyTask(CompositeTask[TaskT]):
 
 
 @overload
-def when_all(tasks: tuple[Task[T1]]) -> WhenAllTask[tuple[T1]]: ...
+def when_all(tasks: tuple[Task[T1]]) -> WhenAllTask[tuple[T1]]: ...  # type: ignore[overload-overlap]
 @overload
-def when_all(tasks: tuple[Task[T1], Task[T2]]) -> WhenAllTask[tuple[T1, T2]]: ...
+def when_all(tasks: tuple[Task[T1], Task[T2]]) -> WhenAllTask[tuple[T1, T2]]: ...  # type: ignore[overload-overlap]
 @overload
-def when_all(tasks: tuple[Task[T1], Task[T2], Task[T3]]) -> WhenAllTask[tuple[T1, T2, T3]]: ...
+def when_all(tasks: tuple[Task[T1], Task[T2], Task[T3]]) -> WhenAllTask[tuple[T1, T2, T3]]: ...  # type: ignore[overload-overlap]
 @overload
-def when_all(tasks: tuple[Task[T1], Task[T2], Task[T3], Task[T4]]) -> WhenAllTask[tuple[T1, T2, T3, T4]]: ...
+def when_all(tasks: tuple[Task[T1], Task[T2], Task[T3], Task[T4]]) -> WhenAllTask[tuple[T1, T2, T3, T4]]: ...  # type: ignore[overload-overlap]
 @overload
 def when_all(tasks: Iterable[Task[T]]) -> WhenAllTask[list[T]]: ...
 def when_all(tasks: Iterable[Task[Any]]) -> WhenAllTask[Any]:

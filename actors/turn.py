@@ -14,7 +14,7 @@ from perdure.schemas.messages import Inbound
 from .accept import Intake, execution_id_at
 from .executor import ContinueAsNew, Executor, InstanceHeld
 from .instance import Draft, InstanceState
-from .limits import Limits
+from .limits import HISTORY_LIMIT_EXCEEDED, Limits
 from .outgoing import Answer, Outgoing, sends_of, tell_parent
 
 
@@ -100,7 +100,10 @@ def take_turn(instance_id: str, state: InstanceState | None, inbox: Sequence[Inb
 def may_decide(state: InstanceState | Draft, now_ms: int) -> bool:
     """True if there is something that the code has not seen and may see now."""
     return (
-        len(state.undelivered) > 0 and not state.suspended and not state.status.terminal and state.started.start_at_ms <= now_ms
+        len(state.undelivered) > 0
+        and not state.suspended
+        and not state.status.terminal
+        and state.started.start_at_ms <= now_ms
     )
 
 
@@ -142,7 +145,9 @@ def _next_execution(
         flags=old.flags,
         requests=state.requests,
     )
-    status = next((event.value for event in reversed(decisions) if isinstance(event, ev.CustomStatusSet)), state.custom_status)
+    status = next(
+        (event.value for event in reversed(decisions) if isinstance(event, ev.CustomStatusSet)), state.custom_status
+    )
     shown = [ev.CustomStatusSet(status)] if status != ev.NULL else []
     return [started, *shown, *(ev.EventRaised(name, value) for name, value in continued.events)]
 
@@ -152,4 +157,4 @@ def _too_long(count: int, limit: int) -> ev.ExecutionCompleted:
         f"the history has {count} events; at most {limit} are allowed. "
         "Use ctx.continue_as_new in long-running loops, or sub-orchestrations for wide fan-outs"
     )
-    return ev.ExecutionCompleted(Status.FAILED, failure=Failure("HistoryLimitExceeded", message, retriable=False))
+    return ev.ExecutionCompleted(Status.FAILED, failure=Failure(HISTORY_LIMIT_EXCEEDED, message, retriable=False))

@@ -73,7 +73,7 @@ def _make_coder(annotation: Any) -> tuple[Encode, Decode]:
 
 def _annotated(annotation: Any) -> tuple[Encode, Decode]:
     # pydantic is slow to import and an app of plain values never needs it.
-    from .annotated import Annotated  # noqa: PLC0415
+    from .annotated import Annotated
 
     coder = Annotated(annotation)
     return coder.encode, coder.decode
@@ -82,12 +82,12 @@ def _annotated(annotation: Any) -> tuple[Encode, Decode]:
 def encode_plain(value: Any) -> bytes:
     """The JSON of an unannotated value: None, bool, int, float, str, and lists and string-keyed dicts of them, exactly."""
     if type(value) not in _EXACT:
-        check_plain(value, None, 0)
+        check_plain(value)
     try:
         return orjson.dumps(value)
     except (TypeError, ValueError) as error:
         # What orjson alone sees: a lone surrogate, an integer beyond 64 bits.
-        check_plain(value, None, 0, deep=True)
+        check_plain(value, deep=True)
         raise ValueRefused(str(error)) from error
 
 
@@ -103,7 +103,7 @@ _EXACT = frozenset({str, bool, type(None)})
 
 
 def _text_coder(annotation: Any) -> tuple[Encode, Decode]:
-    slow_encode, slow_decode = _Lazy(annotation).coder()
+    slow = _Lazy(annotation)
 
     def encode(value: Any) -> bytes:
         if isinstance(value, str):
@@ -111,72 +111,72 @@ def _text_coder(annotation: Any) -> tuple[Encode, Decode]:
                 return orjson.dumps(value if type(value) is str else str.__str__(value))
             except TypeError as error:
                 raise ValueRefused(f"a string with a lone surrogate, which UTF-8 cannot hold: {value!r:.60}") from error
-        return slow_encode(value)
+        return slow.encode(value)
 
     def decode(data: bytes) -> Any:
         value = decode_plain(data)
-        return value if type(value) is str else slow_decode(data)
+        return value if type(value) is str else slow.decode(data)
 
     return encode, decode
 
 
 def _int_coder(annotation: Any) -> tuple[Encode, Decode]:
-    slow_encode, slow_decode = _Lazy(annotation).coder()
+    slow = _Lazy(annotation)
 
     def encode(value: Any) -> bytes:
-        return b"%d" % value if isinstance(value, int) else slow_encode(value)
+        return b"%d" % value if isinstance(value, int) else slow.encode(value)
 
     def decode(data: bytes) -> Any:
         if len(data) < 19:  # beyond it orjson may make a float of it
             value = decode_plain(data)
             if type(value) is int:
                 return value
-        return slow_decode(data)
+        return slow.decode(data)
 
     return encode, decode
 
 
 def _float_coder(annotation: Any) -> tuple[Encode, Decode]:
-    slow_encode, slow_decode = _Lazy(annotation).coder()
+    slow = _Lazy(annotation)
 
     def encode(value: Any) -> bytes:
         if type(value) is float:
             if not isfinite(value):
                 raise refuse(f"{value} has no JSON", None)
             return orjson.dumps(value)
-        return slow_encode(value)
+        return slow.encode(value)
 
     def decode(data: bytes) -> Any:
         value = decode_plain(data)
-        return value if type(value) is float else slow_decode(data)
+        return value if type(value) is float else slow.decode(data)
 
     return encode, decode
 
 
 def _bool_coder(annotation: Any) -> tuple[Encode, Decode]:
-    slow_encode, slow_decode = _Lazy(annotation).coder()
+    slow = _Lazy(annotation)
 
     def encode(value: Any) -> bytes:
         if value is True:
             return b"true"
-        return b"false" if value is False else slow_encode(value)
+        return b"false" if value is False else slow.encode(value)
 
     def decode(data: bytes) -> Any:
         if data == b"true":
             return True
-        return False if data == b"false" else slow_decode(data)
+        return False if data == b"false" else slow.decode(data)
 
     return encode, decode
 
 
 def _none_coder(annotation: Any) -> tuple[Encode, Decode]:
-    slow_encode, slow_decode = _Lazy(annotation).coder()
+    slow = _Lazy(annotation)
 
     def encode(value: Any) -> bytes:
-        return NULL if value is None else slow_encode(value)
+        return NULL if value is None else slow.encode(value)
 
     def decode(data: bytes) -> Any:
-        return None if data == NULL else slow_decode(data)
+        return None if data == NULL else slow.decode(data)
 
     return encode, decode
 
@@ -188,10 +188,13 @@ class _Lazy:
         self._annotation = annotation
         self._made: tuple[Encode, Decode] | None = None
 
-    def coder(self) -> tuple[Encode, Decode]:
-        return (lambda value: self._slow()[0](value)), (lambda data: self._slow()[1](data))
+    def encode(self, value: Any) -> bytes:
+        return self._coder()[0](value)
 
-    def _slow(self) -> tuple[Encode, Decode]:
+    def decode(self, data: bytes) -> Any:
+        return self._coder()[1](data)
+
+    def _coder(self) -> tuple[Encode, Decode]:
         if self._made is None:
             self._made = _annotated(self._annotation)
         return self._made

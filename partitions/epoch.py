@@ -1,4 +1,4 @@
-"""Epoch: one owner's run of records on a history partition, from its claim to its end (R2–R5).
+"""Epoch: one owner's run of records on a history partition, from its claim to its end (R2 to R5).
 
 Rules of this file: a record states its epoch, the offset that it expects and the digest of all before it; reports are honoured
 in the order of the appends; the first one that does not say what was expected ends the epoch, and nothing after it is
@@ -82,7 +82,9 @@ class Epoch(Generic[T]):
         pieces = [body] if len(body) <= room else [body[at : at + room] for at in range(0, len(body), room)]
         for part, piece in enumerate(pieces):
             opening, self._opening = self._opening, None
-            envelope = Envelope(kind, LEVEL, self.number, self.next_offset, self._digest, instance_id, piece, part, len(pieces), opening)
+            envelope = Envelope(
+                kind, LEVEL, self.number, self.next_offset, self._digest, instance_id, piece, part, len(pieces), opening
+            )
             value = encode_envelope(envelope)
             previous, self._digest = self._digest, extend_digest(self._digest, value)
             place = Place(self.next_offset, previous, self._digest)

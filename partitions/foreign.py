@@ -1,7 +1,7 @@
 """Foreign messages: plain JSON that any producer may put on an inbox (R9), read into the messages of schemas/messages.py."""
 
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -69,14 +69,16 @@ def _read_time(value: Any) -> int:
     except (TypeError, ValueError):
         raise WireError("'start_at'", "milliseconds or an ISO 8601 time", repr(value)) from None
     if at.tzinfo is None:
-        at = at.replace(tzinfo=timezone.utc)
+        at = at.replace(tzinfo=UTC)
     return int(at.timestamp() * 1000)
 
 
 def _read_raise(fields: dict[str, Any], _generated_id: str) -> Inbound:
     if not fields.get("id"):
         raise WireError("'raise' message", "the 'id' of its instance", "none")
-    return Inbound(fields["id"], ms.RaiseEvent(fields["raise"], orjson.dumps(fields.get("input"))), fields.get("request_id", ""))
+    return Inbound(
+        fields["id"], ms.RaiseEvent(fields["raise"], orjson.dumps(fields.get("input"))), fields.get("request_id", "")
+    )
 
 
 def _read_control(verb: str, fields: dict[str, Any]) -> Inbound:

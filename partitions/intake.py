@@ -1,4 +1,4 @@
-"""Intake: from inbox records to messages, each once, in order (R7–R9).
+"""Intake: from inbox records to messages, each once, in order (R7 to R9).
 
 Rules of this file: an inbox record becomes a message for an instance here, a message for another partition, a dead letter, a
 duplicate, or a message out of order; none of them is dropped without one of these names. What was consumed before the last
@@ -71,7 +71,9 @@ class Intake:
                 taken = replace(taken, kind=Kind.DUPLICATE)
             elif origin.sequence > expected:
                 self.dropped += 1
-                taken = replace(taken, kind=Kind.OUT_OF_ORDER, reason=f"sequence {origin.sequence} of {source}, expected {expected}")
+                taken = replace(
+                    taken, kind=Kind.OUT_OF_ORDER, reason=f"sequence {origin.sequence} of {source}, expected {expected}"
+                )
             else:
                 self._seen[source] = origin.sequence
                 mark = SourceMark(origin.topic_id, origin.partition, origin.sequence)

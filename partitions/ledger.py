@@ -87,7 +87,12 @@ class _Pending:
 
     def take(self) -> None:
         turn, before, after = self._turn, self._turn.before, self._turn.after
-        if turn.body.decided and before is not None and before.status == ev.Status.PENDING and before.started.start_at_ms:
+        if (
+            turn.body.decided
+            and before is not None
+            and before.status == ev.Status.PENDING
+            and before.started.start_at_ms
+        ):
             self._drop_timers(0)
         for event in turn.body.events:
             visit = _VISIT.get(type(event))
@@ -101,7 +106,9 @@ class _Pending:
             self._end(None)
             self._out.append((due_turn_key(self._instance), None))
             return
-        self._out.append((history_key(self._instance, new_turns), encode_stored_turn(turn.offset, turn.format, turn.encoded)))
+        self._out.append(
+            (history_key(self._instance, new_turns), encode_stored_turn(turn.offset, turn.format, turn.encoded))
+        )
         was, now = before is not None and _waits_for_code(before), _waits_for_code(after)
         if was != now:
             self._out.append((due_turn_key(self._instance), b"" if now else None))
@@ -140,9 +147,9 @@ class _Pending:
         """The execution is over: nothing of it waits any more."""
         before = self._turn.before
         if before is not None and self._same_execution():
-            for task_id in (0, *before.tasks.keys(), *before.children.keys(), *before.timers.keys()):
+            for task_id in (0, *before.tasks, *before.children, *before.timers):
                 self._drop_timers(task_id)
-            for task_id in before.tasks.keys():
+            for task_id in before.tasks:
                 self._drop_activity(task_id)
         for task_id in list(self._timers):
             self._drop_timers(task_id)
@@ -234,4 +241,11 @@ _VISIT = cast(
     },
 )
 
-__all__ = ["Confirmed", "decode_due_activity", "decode_stored_turn", "encode_due_activity", "stored_timers", "take_changes"]
+__all__ = [
+    "Confirmed",
+    "decode_due_activity",
+    "decode_stored_turn",
+    "encode_due_activity",
+    "stored_timers",
+    "take_changes",
+]

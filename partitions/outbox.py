@@ -48,7 +48,9 @@ class Outbox:
     def offer(self, target: int, sequence: int, key: str, message: bytes) -> None:
         """Take one confirmed send; sequences of a target come in order and without a gap."""
         out = self._targets.setdefault(target, _Target(sequence - 1))
-        assert not out.queue or out.queue[-1][0] + 1 == sequence, f"outbox to {target}: {sequence} after {out.queue[-1][0]}"
+        assert not out.queue or out.queue[-1][0] + 1 == sequence, (
+            f"outbox to {target}: {sequence} after {out.queue[-1][0]}"
+        )
         out.queue.append((sequence, key, message))
 
     def step(self, now_ms: int) -> bool:

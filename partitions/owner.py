@@ -92,7 +92,11 @@ class PartitionOwner:
         log = self._parts.log
         self._writer = log.open_history(self.partition)
         claim = Claim(
-            self._settings.owner, self._parts.clock.wall_ms(), self._settings.address, log.identity.partition_count, level=LEVEL
+            self._settings.owner,
+            self._parts.clock.wall_ms(),
+            self._settings.address,
+            log.identity.partition_count,
+            level=LEVEL,
         )
         value = encode_envelope(Envelope(RecordKind.CLAIM, LEVEL, -1, -1, NO_DIGEST, "", encode_claim(claim)))
         try:
@@ -116,13 +120,16 @@ class PartitionOwner:
             self._try_again(f"the claim failed: {reports[0].error}")
             return True
         self._claim_offset = reports[0].offset
-        self._recovery = restore(self._parts.log, self._parts.stores, self.partition, self._claim_offset, self._settings.clock_skew_ms_max)
+        self._recovery = restore(
+            self._parts.log, self._parts.stores, self.partition, self._claim_offset, self._settings.clock_skew_ms_max
+        )
         self.phase = Phase.RECOVERING
         return True
 
     def _step_recovering(self) -> bool:
         """Fold the history up to the claim (R6), a batch at a time."""
-        assert self._recovery is not None and self._writer is not None
+        assert self._recovery is not None
+        assert self._writer is not None
         recovered = next(self._recovery)
         if recovered is None:
             return True

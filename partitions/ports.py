@@ -109,7 +109,9 @@ class Publisher(Protocol):
 
     def publish_reply(self, partition: int, key: str, value: bytes) -> None: ...
 
-    def publish_dead_letter(self, key: str, value: bytes, headers: Sequence[tuple[str, bytes]], delivered: Delivered | None = None) -> None: ...
+    def publish_dead_letter(
+        self, key: str, value: bytes, headers: Sequence[tuple[str, bytes]], delivered: Delivered | None = None
+    ) -> None: ...
 
     def flush(self, timeout_seconds: float) -> None:
         """Block until all is delivered, at most `timeout_seconds`."""

@@ -47,7 +47,9 @@ class Recovered:
 class Fold:
     """Confirmed records on their way into a store, in batches. The owner has one live; recovery has one for the tail."""
 
-    def __init__(self, store: Store, identity: HubIdentity, partition: int, anchor: Anchor | None, state: PartitionState) -> None:
+    def __init__(
+        self, store: Store, identity: HubIdentity, partition: int, anchor: Anchor | None, state: PartitionState
+    ) -> None:
         self.store = store
         self.state = state
         self.partition = partition
@@ -85,7 +87,9 @@ class Fold:
             self._changes.extend(index_changes(old, new))
         self._headers.clear()
         identity = self._identity
-        self.anchor = Anchor(identity.cluster_id, identity.history_topic_id, self.partition, epoch, offset, previous, digest)
+        self.anchor = Anchor(
+            identity.cluster_id, identity.history_topic_id, self.partition, epoch, offset, previous, digest
+        )
         self._changes.append((ANCHOR, encode_anchor(self.anchor, self.state)))
         changes, self._changes = self._changes, []
         self.store.write(changes)
@@ -130,7 +134,11 @@ def open_store(log: Log, stores: Stores, partition: int) -> tuple[Store, Anchor 
 def _is_anchored(log: Log, partition: int, anchor: Anchor) -> bool:
     """Read the record that the store names and compare identity and digest (R14)."""
     identity, span = log.identity, log.span_history(partition)
-    if (anchor.cluster_id, anchor.topic_id, anchor.partition) != (identity.cluster_id, identity.history_topic_id, partition):
+    if (anchor.cluster_id, anchor.topic_id, anchor.partition) != (
+        identity.cluster_id,
+        identity.history_topic_id,
+        partition,
+    ):
         return False
     if not span.start <= anchor.offset < span.end:
         return False
@@ -157,8 +165,11 @@ def restore(
     except BaseException:
         store.close()
         raise
-    assert tail.fold.anchor is not None and tail.opening is not None, f"no claim at offset {claim_offset}"
-    yield Recovered(store, tail.fold.state, tail.fold.anchor, tail.opening, tail.fold.anchor.digest, claim_offset + 1 - start)
+    assert tail.fold.anchor is not None, f"no claim at offset {claim_offset}"
+    assert tail.opening is not None, f"no claim at offset {claim_offset}"
+    yield Recovered(
+        store, tail.fold.state, tail.fold.anchor, tail.opening, tail.fold.anchor.digest, claim_offset + 1 - start
+    )
 
 
 class _Tail:
@@ -171,7 +182,11 @@ class _Tail:
         self._identity = log.identity
         anchor = fold.anchor
         self._run = RunState() if anchor is None else RunState.after(anchor.offset, anchor.epoch, anchor.digest)
-        self._place = (-1, -1, NO_DIGEST, NO_DIGEST) if anchor is None else (anchor.epoch, anchor.offset, anchor.previous, anchor.digest)
+        self._place = (
+            (-1, -1, NO_DIGEST, NO_DIGEST)
+            if anchor is None
+            else (anchor.epoch, anchor.offset, anchor.previous, anchor.digest)
+        )
         self._states: OrderedDict[str, InstanceState | None] = OrderedDict()
         self._written: dict[str, InstanceHeader | None] = {}
 
@@ -179,7 +194,9 @@ class _Tail:
         before, offset = self._run, record.offset
         self._run, verdict = read_record(before, offset, record.value)
         if isinstance(verdict, Void) and verdict.broken:
-            raise PartitionRefused(f"partition {self.fold.partition}, offset {offset}: the log is broken, {verdict.reason.value}; run `perdure audit`")
+            raise PartitionRefused(
+                f"partition {self.fold.partition}, offset {offset}: the log is broken, {verdict.reason.value}; run `perdure audit`"
+            )
         if not isinstance(verdict, Accepted):
             return
         if verdict.kind == RecordKind.CLAIM:
@@ -193,7 +210,9 @@ class _Tail:
         elif verdict.kind == RecordKind.LEVEL:
             self.fold.state.level = decode_level(verdict.body, verdict.format).level
         else:
-            raise PartitionRefused(f"partition {self.fold.partition}, offset {offset}: record kind {verdict.kind} is not known to this build")
+            raise PartitionRefused(
+                f"partition {self.fold.partition}, offset {offset}: record kind {verdict.kind} is not known to this build"
+            )
         self._place = (self._run.epoch, verdict.offset, verdict.previous, verdict.digest)
 
     def _check_claim(self, verdict: Accepted, timestamp_ms: int) -> None:
@@ -232,7 +251,9 @@ class _Tail:
     def _state(self, name: str) -> InstanceState | None:
         # What is not here was trimmed by `write`, so the store has it.
         if name not in self._states:
-            self._states[name] = read_state(self.fold.store, name) if read_header(self.fold.store, name) is not None else None
+            self._states[name] = (
+                read_state(self.fold.store, name) if read_header(self.fold.store, name) is not None else None
+            )
         return self._states[name]
 
     def write(self) -> None:

@@ -54,8 +54,12 @@ class PartitionState:
 
     def checkpoint(self, base: int = -1) -> Checkpoint:
         """This state as a checkpoint record states it (R15)."""
-        targets = tuple(TargetState(target, self.decided[target], self.acked.get(target, 0)) for target in sorted(self.decided))
-        sources = tuple(SourceMark(topic, source, sequence) for (topic, source), sequence in sorted(self.sources.items()))
+        targets = tuple(
+            TargetState(target, self.decided[target], self.acked.get(target, 0)) for target in sorted(self.decided)
+        )
+        sources = tuple(
+            SourceMark(topic, source, sequence) for (topic, source), sequence in sorted(self.sources.items())
+        )
         above = tuple(sorted(self.consumed_above))
         return Checkpoint(self.time_ms, self.inbox_mark, above, sources, targets, self.level, base)
 
@@ -95,7 +99,15 @@ def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:
     return orjson.dumps(
         [
             STORE_FORMAT,
-            [anchor.cluster_id, anchor.topic_id, anchor.partition, anchor.epoch, anchor.offset, anchor.previous.hex(), anchor.digest.hex()],
+            [
+                anchor.cluster_id,
+                anchor.topic_id,
+                anchor.partition,
+                anchor.epoch,
+                anchor.offset,
+                anchor.previous.hex(),
+                anchor.digest.hex(),
+            ],
             state.inbox_mark,
             sorted(state.consumed_above),
             [[topic, source, sequence] for (topic, source), sequence in state.sources.items()],
@@ -119,8 +131,8 @@ def decode_anchor(value: bytes) -> tuple[Anchor, PartitionState] | None:
         fields[2],
         set(fields[3]),
         {(topic_id, source): sequence for topic_id, source, sequence in fields[4]},
-        {target: sequence for target, sequence in fields[5]},
-        {target: sequence for target, sequence in fields[6]},
+        dict(fields[5]),
+        dict(fields[6]),
         fields[7],
         fields[8],
         fields[9],

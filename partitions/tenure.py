@@ -173,7 +173,9 @@ class Tenure:
     def _is_pending(self, message: Inbound) -> bool:
         state, lost = self._home.instances.get(message.instance_id).state, message.body
         assert isinstance(lost, ms.TaskLost)
-        return state is not None and state.execution_id == lost.execution_id and state.tasks.get(lost.task_id) is not None
+        return (
+            state is not None and state.execution_id == lost.execution_id and state.tasks.get(lost.task_id) is not None
+        )
 
     def _sort(self, taken: Taken, mail: Round) -> None:
         """What one inbox record is to this round."""
@@ -189,7 +191,9 @@ class Tenure:
         if taken.kind == Kind.FORWARD and inbound is not None:
             counts.forwarded += 1
             target = partition_of(inbound.instance_id, self._home.identity.partition_count)
-            mail.letters.append(Letter(target, inbound.instance_id, replace(inbound, origin=None, forwards=inbound.forwards + 1)))
+            mail.letters.append(
+                Letter(target, inbound.instance_id, replace(inbound, origin=None, forwards=inbound.forwards + 1))
+            )
         elif taken.kind == Kind.UNREADABLE:
             name = inbound.instance_id if inbound is not None else ""
             mail.letters.append(self._dead_letter(taken.reason, taken.record.value, taken.offset, name))
@@ -218,7 +222,9 @@ class Tenure:
         before, since = slot.state, perf_counter()
         inbox = [mail.message for mail in mails]
         may = self._may_decide(slot, inbox)
-        setting = Setting(now_ms, self._epoch.next_offset, lambda _, started: self._code(slot, started), home.settings.limits, may)
+        setting = Setting(
+            now_ms, self._epoch.next_offset, lambda _, started: self._code(slot, started), home.settings.limits, may
+        )
         with home.parts.watch_turn():
             turn = take_turn(name, before, inbox, setting)
         self._note_held(slot, turn, may)
@@ -272,7 +278,9 @@ class Tenure:
         elif tried and slot.held is not None:
             self._confirmation.release_held(slot)
 
-    def _append_turn(self, slot: Slot, before: InstanceState | None, turn: Turn, mails: Sequence[Mail], now_ms: int) -> None:
+    def _append_turn(
+        self, slot: Slot, before: InstanceState | None, turn: Turn, mails: Sequence[Mail], now_ms: int
+    ) -> None:
         kind = RecordKind.FORGOTTEN if turn.forgotten else RecordKind.TURN
         letters = [self._letter(outgoing) for outgoing in turn.sends]
         offsets = tuple(mail.offset for mail in mails if mail.offset >= 0)
@@ -280,14 +288,22 @@ class Tenure:
         body, numbered = self._body(turn, now_ms, (offsets, locals_), letters)
         slot.state = turn.state
         slot.unconfirmed.append(body)
-        self._append(kind, body, Decided(kind, slot.instance_id, body, before, turn.state, slot, turn.answers, turn.watchers, numbered))
+        self._append(
+            kind,
+            body,
+            Decided(kind, slot.instance_id, body, before, turn.state, slot, turn.answers, turn.watchers, numbered),
+        )
 
     def _letter(self, outgoing: Outgoing) -> Letter:
         target = partition_of(outgoing.instance_id, self._home.identity.partition_count)
         return Letter(target, outgoing.instance_id, Inbound(outgoing.instance_id, outgoing.body, outgoing.request_id))
 
     def _body(
-        self, turn: Turn | None, now_ms: int, consumed: tuple[tuple[int, ...], tuple[int, ...]], letters: Sequence[Letter]
+        self,
+        turn: Turn | None,
+        now_ms: int,
+        consumed: tuple[tuple[int, ...], tuple[int, ...]],
+        letters: Sequence[Letter],
     ) -> tuple[TurnBody, tuple[tuple[str, Send], ...]]:
         """A record's body, and its sends with their keys. Sequences are dense for each target, in order of the records (R7)."""
         home = self._home
@@ -322,11 +338,17 @@ class Tenure:
         """After a turn: drop code that will not run again, and take another turn if facts wait for the code."""
         after = slot.state
         changed = before is not None and after is not None and before.execution_id != after.execution_id
-        if after is None or changed or after.status.terminal or self._home.settings.replay_always or slot.held is not None:
+        if (
+            after is None
+            or changed
+            or after.status.terminal
+            or self._home.settings.replay_always
+            or slot.held is not None
+        ):
             slot.close()
-        if after is not None and slot.held is None and not turn.empty and not self.draining:
-            if slot.instance_id not in self._deferred and may_decide(after, now_ms):
-                self._ready.append(slot.instance_id)
+        goes_on = after is not None and slot.held is None and not turn.empty and not self.draining
+        if goes_on and slot.instance_id not in self._deferred and may_decide(after, now_ms):
+            self._ready.append(slot.instance_id)
 
     def _close_round(self, mail: Round, now_ms: int) -> None:
         """One record for all that changed no instance. Reads write none: the next record moves the mark past them (R8)."""
@@ -336,7 +358,9 @@ class Tenure:
             return
         body, numbered = self._body(None, now_ms, (tuple(mail.idle), tuple(mail.idle_locals)), mail.letters)
         answers = (*mail.answers, *(Answer(b.reply_to, b.request_id, ms.ReplyCode.OK) for b in barriers if b.reply_to))
-        self._append(RecordKind.PARTITION, body, Decided(RecordKind.PARTITION, "", body, None, None, None, answers, (), numbered))
+        self._append(
+            RecordKind.PARTITION, body, Decided(RecordKind.PARTITION, "", body, None, None, None, answers, (), numbered)
+        )
 
     def append_checkpoint(self) -> None:
         """State the tip at this place in the run (R15)."""

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from perdure.cli import app
 from typer.main import get_command
+
+from perdure.cli import app
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_FOLDERS = ("actors", "partitions", "schemas")

@@ -77,6 +77,12 @@ def create_hub(settings: KafkaSettings, partitions: int, replication_factor: int
     return found
 
 
+def count_brokers(settings: KafkaSettings) -> int:
+    """How many brokers there are now. Raises LogUnavailable."""
+    admin = settings.admin()
+    return len(_result(settings, admin.describe_cluster(request_timeout=settings.request_seconds_max)).nodes)
+
+
 def describe_hub(
     settings: KafkaSettings, admin: AdminClient | None = None, *, with_settings: bool = True
 ) -> HubDescription:

@@ -2,7 +2,6 @@
 
 Rules of this file: the log asks once for each record, in the order of the sends, so one seed is one run.
 """
-# ruff: noqa: ARG002  (what a fault may depend on is an argument, though these do not look at all of it)
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

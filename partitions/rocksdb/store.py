@@ -64,6 +64,10 @@ class RocksStores:
         )
         self._lock: IO[str] | None = None
 
+    def hold(self) -> None:
+        """Take the directory now. Raises StoreLocked, StoreUnavailable."""
+        self._hold_slot()
+
     def open(self, partition: int) -> "RocksStore":
         """Open or create the store of `partition`. Raises StoreLocked, StoreCorrupt or StoreUnavailable."""
         self._hold_slot()

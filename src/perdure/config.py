@@ -52,9 +52,7 @@ class Settings:
     instances_cached_max: int = setting(10_000, "instances whose code stays in memory, for each partition")
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("auto", "text, json, or auto: text on a terminal")
-    kafka: Mapping[str, KafkaValue] = field(
-        default_factory=lambda: _EMPTY, metadata={"help": "librdkafka properties"}
-    )
+    kafka: Mapping[str, KafkaValue] = field(default_factory=lambda: _EMPTY, metadata={"help": "librdkafka properties"})
 
 
 @dataclass(frozen=True, slots=True)

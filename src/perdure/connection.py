@@ -66,16 +66,16 @@ def connect_transport(loaded: Loaded) -> Transport:
 
 
 def http_transport(url: str, token: str) -> Transport:
-    from .client.http_transport import HttpTransport  # noqa: PLC0415 - loads httpx
+    from .client.http_transport import HttpTransport
 
     return HttpTransport(url, token)
 
 
 def kafka_transport(hub: str, brokers: str, properties: Mapping[str, KafkaValue]) -> Transport:
     """The way in through Kafka alone. Raises HubRefused where a property cannot be set."""
-    from perdure.partitions.kafka import KafkaLog  # noqa: PLC0415 - loads Kafka's client
+    from perdure.partitions.kafka import KafkaLog
 
-    from .client.log_transport import LogTransport  # noqa: PLC0415
+    from .client.log_transport import LogTransport
 
     settings = kafka_settings(hub, brokers, properties)
     return LogTransport(lambda: KafkaLog.open_client(settings))
@@ -83,9 +83,9 @@ def kafka_transport(hub: str, brokers: str, properties: Mapping[str, KafkaValue]
 
 def kafka_settings(hub: str, brokers: str, properties: Mapping[str, KafkaValue]) -> "KafkaSettings":
     """What Kafka's clients are made with. Raises HubRefused."""
-    from perdure.partitions.kafka import KafkaSettings as Made  # noqa: PLC0415 - loads Kafka's client
+    from perdure.partitions.kafka import KafkaSettings as Made
 
-    from .client.hubs import open_errors  # noqa: PLC0415
+    from .client.hubs import open_errors
 
     with open_errors():
         return Made(brokers, hub, properties)

@@ -1,27 +1,27 @@
 """What the front of the house raises. Each message says what was expected, what was found and what to do.
 
-    PerdureError
-    ├── InvalidRequest            (ValueError) refused here, before anything was sent
-    │   └── PayloadTooLarge       more bytes than one payload may have
-    ├── RequestRefused            the hub answered, and said no; nothing was changed
-    │   ├── InstanceNotFound      there is no instance of that id
-    │   ├── InstanceAlreadyExists a start, and the id is taken
-    │   ├── InstanceFinished      too late: the instance has ended
-    │   ├── InstanceNotFinished   too early: it has to end first
-    │   └── Unauthorized          the HTTP API wants its token
-    ├── NotCompleted              `result()`: the instance ended, but not with a result
-    │   ├── OrchestrationFailed   its code raised; `failure` is type, message, stack and cause
-    │   ├── InstanceCanceled      it was cancelled
-    │   └── InstanceTerminated    it was terminated
-    ├── NoAnswer                  (TimeoutError) nobody answered in time
-    │   ├── StartUnknown          whether the instance was started is not known; safe to repeat
-    │   └── WaitTimeout           the instance goes on; only the wait is over
-    ├── HubError                  the hub cannot be used
-    │   ├── HubMissing            there is none
-    │   ├── HubUnavailable        it cannot be reached now
-    │   └── HubRefused            it is not what was expected: partitions, topics, format
-    ├── ConfigError               a flag, variable or line of perdure.toml that cannot be used
-    └── AppNotLoaded              `module:app` leads to no app
+PerdureError
+├── InvalidRequest            (ValueError) refused here, before anything was sent
+│   └── PayloadTooLarge       more bytes than one payload may have
+├── RequestRefused            the hub answered, and said no; nothing was changed
+│   ├── InstanceNotFound      there is no instance of that id
+│   ├── InstanceAlreadyExists a start, and the id is taken
+│   ├── InstanceFinished      too late: the instance has ended
+│   ├── InstanceNotFinished   too early: it has to end first
+│   └── Unauthorized          the HTTP API wants its token
+├── NotCompleted              `result()`: the instance ended, but not with a result
+│   ├── OrchestrationFailed   its code raised; `failure` is type, message, stack and cause
+│   ├── InstanceCanceled      it was cancelled
+│   └── InstanceTerminated    it was terminated
+├── NoAnswer                  (TimeoutError) nobody answered in time
+│   ├── StartUnknown          whether the instance was started is not known; safe to repeat
+│   └── WaitTimeout           the instance goes on; only the wait is over
+├── HubError                  the hub cannot be used
+│   ├── HubMissing            there is none
+│   ├── HubUnavailable        it cannot be reached now
+│   └── HubRefused            it is not what was expected: partitions, topics, format
+├── ConfigError               a flag, variable or line of perdure.toml that cannot be used
+└── AppNotLoaded              `module:app` leads to no app
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar

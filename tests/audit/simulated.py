@@ -6,7 +6,7 @@ from random import Random
 
 from perdure.actors.executor import ContinueAsNew, Decision, Executor, InstanceHeld, RecordedTurn
 from perdure.partitions.activities import ActivityResult, ActivityTask, Attempt, PoolCounts
-from perdure.partitions.holdings import OwnerParts, OwnerSettings
+from perdure.partitions.holdings import Code, OwnerParts, OwnerSettings
 from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStores
 from perdure.partitions.owner import PartitionOwner, Phase
 from perdure.partitions.partitioner import partition_of
@@ -64,17 +64,20 @@ class ScriptedExecutor:
             new, ContinueAsNew(new[-1].result, ()) if goes_on and isinstance(new[-1], ev.ExecutionCompleted) else None
         )
 
-    def replay(self, turns: Iterable[RecordedTurn]) -> None:
+    def replay(self, turns: Iterable[RecordedTurn]) -> ContinueAsNew | None:
+        continued = None
         waiting: tuple[HistoryEvent, ...] = ()
         for turn in turns:
             facts = tuple(event for event in turn.events if not isinstance(event, DECISIONS) and not is_retried(event))
             waiting = (*waiting, *facts)
             if turn.decided:
                 found = tuple(event for event in turn.events if isinstance(event, DECISIONS))
-                decided = self.decide(waiting, turn.time_ms).events
-                if decided != found:
-                    raise InstanceHeld(f"decided {decided}, history has {found}", kind="non-determinism")
+                decision = self.decide(waiting, turn.time_ms)
+                continued = decision.continued
+                if decision.events != found:
+                    raise InstanceHeld(f"decided {decision.events}, history has {found}", kind="nondeterminism")
                 waiting = ()
+        return continued
 
     def close(self) -> None:
         pass
@@ -190,9 +193,9 @@ CODE = ScriptedCode(ship=ship, pack=pack, ledger=ledger)
 class Worker:
     """One process: an owner for each partition."""
 
-    def __init__(self, hub: MemoryHub, clock: VirtualClock, name: str) -> None:
+    def __init__(self, hub: MemoryHub, clock: VirtualClock, name: str, code: Code = CODE) -> None:
         self.log = MemoryLog(hub)
-        parts = OwnerParts(self.log, MemoryStores(), FakePool(), CODE, clock, Random(1), nullcontext)
+        parts = OwnerParts(self.log, MemoryStores(), FakePool(), code, clock, Random(1), nullcontext)
         settings = OwnerSettings(name, checkpoint_turns_max=20)
         self.owners = [PartitionOwner(partition, parts, settings) for partition in range(PARTITIONS)]
 

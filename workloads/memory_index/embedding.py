@@ -77,7 +77,7 @@ class RemoteVectors:
         rows = sorted(answer.data, key=lambda row: row.index)
         return csr_matrix(np.asarray([row.embedding for row in rows], dtype=np.float32))
 
-    def weigher(self, kept: csr_matrix) -> Callable[[csr_matrix], csr_matrix]:  # noqa: ARG002 — lengths suffice
+    def weigher(self, kept: csr_matrix) -> Callable[[csr_matrix], csr_matrix]:
         weigh: Callable[[csr_matrix], csr_matrix] = normalize
         return weigh
 

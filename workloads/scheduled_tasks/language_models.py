@@ -85,7 +85,7 @@ class QuotingModel:
 
     corpus: str = ""
 
-    async def answer(self, prompt: str, options: ModelOptions, key: str) -> str:  # noqa: ARG002 — needs neither
+    async def answer(self, prompt: str, options: ModelOptions, key: str) -> str:
         found = pick_sentences(prompt, _read_corpus(self.corpus).nearest(prompt), _SENTENCES)
         return " ".join(found) or NOTHING_FITS
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Protocol
 
-from perdure.actors.executor import Executor, InstanceHeld, RecordedTurn
+from perdure.actors.executor import ContinueAsNew, Executor, InstanceHeld, RecordedTurn
 from perdure.schemas import events as ev
-from perdure.schemas.events import HistoryEvent, Status
+from perdure.schemas.events import HistoryEvent
 from perdure.schemas.records import TurnBody
 
 from .report import Blame
@@ -32,7 +32,8 @@ class Decisions:
         if body is None:
             self._close(instance_id)
             return
-        for decided, events in split_executions(body.decided, body.events):
+        segments = split_executions(body.decided, body.events)
+        for number, (decided, events) in enumerate(segments):
             started = events[0] if events else None
             if isinstance(started, ev.ExecutionStarted):
                 self._close(instance_id)
@@ -41,14 +42,15 @@ class Decisions:
             if execution is not None:
                 execution.turns.append((offset, RecordedTurn(body.time_ms, decided, events)))
                 if any(_ends(event) for event in events):
-                    self._close(instance_id)
+                    following = segments[number + 1][1] if number + 1 < len(segments) else ()
+                    self._close(instance_id, following)
 
     def finish(self) -> None:
         """Replay what is not over."""
         for instance_id in list(self._executions):
             self._close(instance_id)
 
-    def _close(self, instance_id: str) -> None:
+    def _close(self, instance_id: str, following: Sequence[HistoryEvent] = ()) -> None:
         execution = self._executions.pop(instance_id, None)
         if execution is None:
             return
@@ -56,7 +58,10 @@ class Decisions:
         executor = None
         try:
             executor = self._code.executor(instance_id, execution.started, strict=True)
-            executor.replay(execution.feed())
+            continued = executor.replay(execution.feed())
+            if continued is not None and continued != _continuation(following):
+                message = f"continued as new with {continued}, history has {_continuation(following)}"
+                self.found.append((execution.offset, f"{instance_id}: {message}", Blame.DECISION))
         except InstanceHeld as held:
             blame = Blame.CODE if held.kind.startswith("unknown") else Blame.DECISION
             self.found.append((execution.offset, f"{instance_id}: {held.reason}", blame))
@@ -76,8 +81,7 @@ class _Execution:
     def feed(self) -> Iterator[RecordedTurn]:
         for offset, turn in self.turns:
             self.offset = offset
-            if not _is_cut_short(turn):
-                yield turn
+            yield turn
 
 
 def split_executions(decided: bool, events: Sequence[HistoryEvent]) -> list[tuple[bool, tuple[HistoryEvent, ...]]]:
@@ -91,8 +95,9 @@ def _ends(event: HistoryEvent) -> bool:
     return isinstance(event, ev.ExecutionCompleted | ev.ExecutionTerminated)
 
 
-def _is_cut_short(turn: RecordedTurn) -> bool:
-    """Whether the engine, not the code, decided to end it: the history had grown too long."""
-    last = turn.events[-1] if turn.events else None
-    failure = last.failure if isinstance(last, ev.ExecutionCompleted) and last.status == Status.FAILED else None
-    return failure is not None and failure.type == "HistoryLimitExceeded"
+def _continuation(events: Sequence[HistoryEvent]) -> ContinueAsNew | None:
+    """What an execution began with that another one continued as."""
+    if not events or not isinstance(events[0], ev.ExecutionStarted):
+        return None
+    kept = tuple((event.name, event.input) for event in events if isinstance(event, ev.EventRaised))
+    return ContinueAsNew(events[0].input, kept)

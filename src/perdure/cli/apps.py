@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def load_app(path: str) -> "App":
     """Import the app that `module:name` names, from the working directory or what is installed. Raises AppNotLoaded."""
-    from perdure.actors.app import App  # noqa: PLC0415 - loads the programming model
+    from perdure.actors.app import App
 
     if not path:
         raise AppNotLoaded("no app is named: give it as module:name, or set `app` in perdure.toml")
@@ -24,12 +24,16 @@ def load_app(path: str) -> "App":
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not module_name.startswith(error.name):
-            raise AppNotLoaded(f"{module_name} cannot be imported: it needs {error.name!r}, which is not installed") from error
+            raise AppNotLoaded(
+                f"{module_name} cannot be imported: it needs {error.name!r}, which is not installed"
+            ) from error
         raise AppNotLoaded(
             f"there is no module {module_name!r}, neither in {Path.cwd()} nor installed; an app is named as module:name"
         ) from error
     except Exception as error:
-        raise AppNotLoaded(f"{module_name} cannot be imported: {_where(error)}{type(error).__name__}: {error}") from error
+        raise AppNotLoaded(
+            f"{module_name} cannot be imported: {_where(error)}{type(error).__name__}: {error}"
+        ) from error
     found = getattr(module, name or "app", None)
     if isinstance(found, App):
         return found

@@ -33,7 +33,7 @@ def audit(
     json: Json = False,
 ) -> int:
     """Audit a history. Exit 0: clean; 2: the log is broken; 3: the code decides otherwise; 4: the code is not there."""
-    from perdure.audit import Head, audit_records, read_export, write_export  # noqa: PLC0415 - loads the codec
+    from perdure.audit import Head, audit_records, read_export, write_export
 
     records = read_export(source) if source is not None else _read_hub(loaded.settings)
     if export is not None:
@@ -53,16 +53,16 @@ def audit(
 
 def _read_hub(settings: Settings) -> "Records":
     """What the hub's history holds now: on Kafka where brokers are named, else in the state directory."""
-    from perdure.audit import read_log  # noqa: PLC0415 - loads the codec
-    from perdure.client.hubs import open_errors  # noqa: PLC0415 - loads the client
-    from perdure.connection import kafka_settings_of  # noqa: PLC0415
+    from perdure.audit import read_log
+    from perdure.client.hubs import open_errors
+    from perdure.connection import kafka_settings_of
 
     with open_errors():
         if settings.brokers:
-            from perdure.partitions.kafka import KafkaLog  # noqa: PLC0415 - loads Kafka's client
+            from perdure.partitions.kafka import KafkaLog
 
             return read_log(KafkaLog.open_client(kafka_settings_of(settings)))
-        from perdure.partitions.embedded.reader import EmbeddedReader  # noqa: PLC0415
+        from perdure.partitions.embedded.reader import EmbeddedReader
 
         reader = EmbeddedReader(settings.dir)
         spans = {partition: reader.span_history(partition) for partition in range(reader.identity.partition_count)}
@@ -70,7 +70,7 @@ def _read_hub(settings: Settings) -> "Records":
 
 
 def _show(report: "AuditReport", *, json: bool) -> None:
-    from .output import answers, print_json  # noqa: PLC0415 - rich is slow to load
+    from .output import answers, print_json
 
     if json:
         print_json(report.as_json())

@@ -21,7 +21,7 @@ def client_of(loaded: Loaded, *, reads: bool = False) -> Iterator[Client]:
 
 def _transport(loaded: Loaded, *, reads: bool) -> Transport:
     if reads and looks_at_directory(loaded):
-        from perdure.client.directory_transport import DirectoryTransport  # noqa: PLC0415 - loads the engine
+        from perdure.client.directory_transport import DirectoryTransport
 
         return DirectoryTransport(loaded.settings.dir)
     return connect_transport(loaded)

@@ -76,7 +76,7 @@ def command(*flags: str, logs: bool = False) -> Callable[[Callable[..., Any]], C
             wanted = {name: given.pop(name) for name in (*shared, *flags)}
             guarded(lambda: function(load_settings(wanted), **given))
 
-        own = [each for each in inspect.signature(function, eval_str=True).parameters.values()][1:]
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         parameters = [
             *(each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own),
             *(
@@ -135,12 +135,12 @@ def exit_code_of(error: PerdureError) -> int:
 
 
 def say_error(text: str) -> None:
-    from .output import errors  # noqa: PLC0415 - rich is slow to load
+    from .output import errors
 
     errors().print(f"[bold red]error:[/] {escaped(text)}", soft_wrap=True)
 
 
 def escaped(text: str) -> str:
-    from rich.markup import escape  # noqa: PLC0415
+    from rich.markup import escape
 
     return escape(text)

@@ -20,10 +20,10 @@ def register(app: typer.Typer) -> None:
 @command()
 def config(loaded: Loaded, json: Json = False) -> None:
     """Show the configuration: a flag over a PERDURE_ variable over perdure.toml over the default. Secrets are masked."""
-    from rich.table import Table  # noqa: PLC0415 - rich is slow to load
-    from rich.text import Text  # noqa: PLC0415
+    from rich.table import Table
+    from rich.text import Text
 
-    from .output import answers, note, print_json  # noqa: PLC0415
+    from .output import answers, note, print_json
 
     rows = [*_rows(loaded)]
     if json:
@@ -34,7 +34,9 @@ def config(loaded: Loaded, json: Json = False) -> None:
             table.add_column(title, no_wrap=title == "SETTING", overflow="fold")
         for name, value, source, text in rows:
             shown = Text(str(value), style="" if source == "default" else "bold")
-            table.add_row(name, shown, Text(source, style="dim" if source == "default" else ""), Text(text, style="dim"))
+            table.add_row(
+                name, shown, Text(source, style="dim" if source == "default" else ""), Text(text, style="dim")
+            )
         answers().print(table)
     for line in loaded.ignored:
         note(f"[yellow]ignored:[/] {line}")

@@ -18,7 +18,13 @@ _PROGRESS_FROM = 5
 
 def register(app: typer.Typer) -> None:
     panel = "Instances"
-    for name, act in (("cancel", cancel), ("terminate", terminate), ("suspend", suspend), ("resume", resume), ("purge", purge)):
+    for name, act in (
+        ("cancel", cancel),
+        ("terminate", terminate),
+        ("suspend", suspend),
+        ("resume", resume),
+        ("purge", purge),
+    ):
         app.command(name, rich_help_panel=panel)(act)
 
 
@@ -64,10 +70,10 @@ def purge(
 
 def _each(loaded: Loaded, instance_ids: Sequence[str], done: str, act: Callable[[Any], None]) -> int:
     """Ask each in turn; go on after a refusal. The exit code is that of the first one."""
-    from rich.progress import track  # noqa: PLC0415 - rich is slow to load
+    from rich.progress import track
 
-    from .clients import client_of  # noqa: PLC0415
-    from .output import errors, note  # noqa: PLC0415
+    from .clients import client_of
+    from .output import errors, note
 
     code = 0
     shown = errors().is_terminal and len(instance_ids) >= _PROGRESS_FROM

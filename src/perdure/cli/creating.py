@@ -61,11 +61,13 @@ def init(
 
 def write_project(directory: Path) -> None:
     """Write all files, or none where one of them is there already."""
-    from .output import note  # noqa: PLC0415 - rich is slow to load
+    from .output import note
 
     there = [name for name in FILES if (directory / name).exists() and name != ".gitignore"]
     if there:
-        raise ConfigError(f"{', '.join(there)} exists in {directory.absolute()}; nothing was written: choose another directory")
+        raise ConfigError(
+            f"{', '.join(there)} exists in {directory.absolute()}; nothing was written: choose another directory"
+        )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, content in FILES.items():

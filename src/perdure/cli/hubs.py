@@ -27,16 +27,19 @@ def create(
     loaded: Loaded,
     partitions: Annotated[int, typer.Option("--partitions", min=1, help="For ever: it cannot be changed later.")] = 12,
     replication: Annotated[
-        int | None, typer.Option("--replication", min=1, help="Replicas of each topic; default: 3, or as many as there are brokers.")
+        int | None,
+        typer.Option(
+            "--replication", min=1, help="Replicas of each topic; default: 3, or as many as there are brokers."
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
     """Create the topics of a hub. What is there already is checked and left alone."""
-    from perdure.client.hubs import open_errors  # noqa: PLC0415 - loads the client
-    from perdure.connection import kafka_settings_of  # noqa: PLC0415
-    from perdure.partitions.kafka.admin import count_brokers, create_hub  # noqa: PLC0415 - loads Kafka's client
+    from perdure.client.hubs import open_errors
+    from perdure.connection import kafka_settings_of
+    from perdure.partitions.kafka.admin import count_brokers, create_hub
 
-    from .output import note  # noqa: PLC0415
+    from .output import note
 
     settings = kafka_settings_of(loaded.settings)
     with open_errors():
@@ -50,9 +53,9 @@ def create(
 @command()
 def describe(loaded: Loaded, json: Json = False) -> None:
     """Describe a hub, and check that its topics keep what the protocol rests on."""
-    from perdure.client.hubs import open_errors  # noqa: PLC0415 - loads the client
-    from perdure.connection import kafka_settings_of  # noqa: PLC0415
-    from perdure.partitions.kafka import check_topics, describe_hub  # noqa: PLC0415 - loads Kafka's client
+    from perdure.client.hubs import open_errors
+    from perdure.connection import kafka_settings_of
+    from perdure.partitions.kafka import check_topics, describe_hub
 
     settings = kafka_settings_of(loaded.settings)
     with open_errors():
@@ -62,9 +65,9 @@ def describe(loaded: Loaded, json: Json = False) -> None:
 
 
 def _show(found: "HubDescription", *, json: bool) -> None:
-    from rich.table import Table  # noqa: PLC0415 - rich is slow to load
+    from rich.table import Table
 
-    from .output import answers, print_json  # noqa: PLC0415
+    from .output import answers, print_json
 
     identity = found.identity
     if json:
@@ -79,10 +82,17 @@ def _show(found: "HubDescription", *, json: bool) -> None:
             for topic in found.topics
         ]
         print_json(
-            {"hub": identity.hub, "cluster_id": identity.cluster_id, "partitions": identity.partition_count, "topics": topics}
+            {
+                "hub": identity.hub,
+                "cluster_id": identity.cluster_id,
+                "partitions": identity.partition_count,
+                "topics": topics,
+            }
         )
         return
-    answers().print(f"hub [bold]{identity.hub}[/]: {identity.partition_count} partitions, cluster {identity.cluster_id}")
+    answers().print(
+        f"hub [bold]{identity.hub}[/]: {identity.partition_count} partitions, cluster {identity.cluster_id}"
+    )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("TOPIC", "PARTITIONS", "REPLICATION", "CLEAN-UP", "RETENTION MS", "MESSAGE BYTES MAX"):
         table.add_column(title, no_wrap=True)

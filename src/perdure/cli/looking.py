@@ -20,8 +20,8 @@ def register(app: typer.Typer) -> None:
 @command()
 def get(loaded: Loaded, instance_id: Id, json: Json = False) -> None:
     """Show one instance."""
-    from .clients import client_of  # noqa: PLC0415 - loads the client
-    from .output import print_instance, print_json  # noqa: PLC0415
+    from .clients import client_of
+    from .output import print_instance, print_json
 
     with client_of(loaded, reads=True) as client:
         instance = client.instance(instance_id).get()
@@ -34,7 +34,9 @@ def get(loaded: Loaded, instance_id: Id, json: Json = False) -> None:
 @command()
 def list_instances(
     loaded: Loaded,
-    status: Annotated[list[str] | None, typer.Option("--status", "-s", help="One of these; may be given several times.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", "-s", help="One of these; may be given several times.")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="The orchestration.")] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", help="What the id begins with.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="key=value; several: all of them.")] = None,
@@ -46,10 +48,10 @@ def list_instances(
     json: Json = False,
 ) -> None:
     """List instances, newest first."""
-    from perdure.client import ListOptions  # noqa: PLC0415 - loads the client
+    from perdure.client import ListOptions
 
-    from .clients import client_of  # noqa: PLC0415
-    from .output import answers, instance_table, note, print_json  # noqa: PLC0415
+    from .clients import client_of
+    from .output import answers, instance_table, note, print_json
 
     options = ListOptions(
         status=status or (),
@@ -81,8 +83,8 @@ def list_instances(
 @command()
 def history(loaded: Loaded, instance_id: Id, json: Json = False) -> None:
     """Show all turns of an instance; --json is what `perdure.testing.replay` reads."""
-    from .clients import client_of  # noqa: PLC0415 - loads the client
-    from .output import print_json, print_turns  # noqa: PLC0415
+    from .clients import client_of
+    from .output import print_json, print_turns
 
     with client_of(loaded, reads=True) as client:
         found = client.instance(instance_id).history()

@@ -57,7 +57,9 @@ def note(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """JSON for programs: one document, indented for the eye."""
-    answers().out(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() if _fits(value) else encode_json(value).decode())
+    answers().out(
+        orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() if _fits(value) else encode_json(value).decode()
+    )
 
 
 def _fits(value: Any) -> bool:
@@ -166,6 +168,8 @@ def print_turns(turns: Iterable[View]) -> None:
         decided = "" if turn["decided"] else " [dim](not decided)[/]"
         answers().print(f"[bold]{turn['offset']}[/]  [dim]{turn['time']}[/]{decided}")
         for event in turn["events"]:
-            fields = {name: value for name, value in event.items() if name != "type" and value not in (None, "", [], {}, -1)}
+            fields = {
+                name: value for name, value in event.items() if name != "type" and value not in (None, "", [], {}, -1)
+            }
             shown = "  ".join(f"[dim]{name}=[/]{escape(short_json(value))}" for name, value in fields.items())
             answers().print(f"  [cyan]{event['type']}[/]  {shown}", soft_wrap=True)

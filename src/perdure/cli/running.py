@@ -10,7 +10,9 @@ from perdure.config import Loaded
 
 from .command import command, guarded
 
-AppPath = Annotated[str | None, typer.Argument(help="The app, as module:name; default: `app` of perdure.toml.", metavar="APP")]
+AppPath = Annotated[
+    str | None, typer.Argument(help="The app, as module:name; default: `app` of perdure.toml.", metavar="APP")
+]
 Host = Annotated[str | None, typer.Option("--host", help="The address to serve on.")]
 Port = Annotated[int | None, typer.Option("--port", help="The port to serve on; 0 takes a free one.")]
 
@@ -23,17 +25,20 @@ def register(app: typer.Typer) -> None:
 @command("app", "port", logs=True)
 def dev(
     loaded: Loaded,
-    app: AppPath = None,  # noqa: ARG001 - in the configuration
-    port: Port = None,  # noqa: ARG001
+    app: AppPath = None,
+    port: Port = None,
     partitions: Annotated[int | None, typer.Option("--partitions", min=1, help="Of a new hub.")] = None,
     replay: Annotated[
-        bool, typer.Option("--replay/--no-replay", help="Replay every turn from cold, so that code that is not deterministic shows.")
+        bool,
+        typer.Option(
+            "--replay/--no-replay", help="Replay every turn from cold, so that code that is not deterministic shows."
+        ),
     ] = True,
 ) -> int:
     """Run a hub, a worker and the API in one process, with no broker. State is kept in .perdure/."""
-    from perdure.dev import DevOptions, run_dev  # noqa: PLC0415 - loads the engine
+    from perdure.dev import DevOptions, run_dev
 
-    from .apps import load_app  # noqa: PLC0415
+    from .apps import load_app
 
     settings = loaded.settings
     options = DevOptions(settings, partitions, replay, port_is_free=not loaded.named_now("port"))
@@ -43,17 +48,21 @@ def dev(
 @command("app", "processes", "drain_timeout", "host", "port", logs=True)
 def worker(
     loaded: Loaded,
-    app: AppPath = None,  # noqa: ARG001 - in the configuration
-    processes: Annotated[int | None, typer.Option("--processes", "-n", min=1, help="Worker processes.")] = None,  # noqa: ARG001
-    drain_timeout: Annotated[float | None, typer.Option("--drain-timeout", help="Seconds that activities get at a stop.")] = None,  # noqa: ARG001
-    host: Host = None,  # noqa: ARG001
-    port: Annotated[int | None, typer.Option("--port", help="Of /healthz, /readyz and /metrics; process n has port + n.")] = None,  # noqa: ARG001
+    app: AppPath = None,
+    processes: Annotated[int | None, typer.Option("--processes", "-n", min=1, help="Worker processes.")] = None,
+    drain_timeout: Annotated[
+        float | None, typer.Option("--drain-timeout", help="Seconds that activities get at a stop.")
+    ] = None,
+    host: Host = None,
+    port: Annotated[
+        int | None, typer.Option("--port", help="Of /healthz, /readyz and /metrics; process n has port + n.")
+    ] = None,
 ) -> int:
     """Run workers: they share the hub's partitions with all others, take turns and run activities. SIGTERM hands over."""
-    from perdure.processes import run_processes  # noqa: PLC0415
-    from perdure.worker_process import run_worker  # noqa: PLC0415 - loads the engine
+    from perdure.processes import run_processes
+    from perdure.worker_process import run_worker
 
-    from .apps import load_app  # noqa: PLC0415
+    from .apps import load_app
 
     settings = loaded.settings
     load_app(settings.app)  # a wrong name is an error of this process, not of every child
@@ -63,12 +72,12 @@ def worker(
     return run_processes(settings.processes, partial(run_child, asdict(settings), free))
 
 
-def run_child(values: dict[str, Any], port_is_free: bool, slot: int) -> int:  # noqa: FBT001 - pickled as it is
+def run_child(values: dict[str, Any], port_is_free: bool, slot: int) -> int:
     """One of several worker processes; return its exit code."""
-    from perdure.config import Settings  # noqa: PLC0415
-    from perdure.worker_process import run_worker  # noqa: PLC0415
+    from perdure.config import Settings
+    from perdure.worker_process import run_worker
 
-    from .apps import load_app  # noqa: PLC0415
+    from .apps import load_app
 
     settings = Settings(**values)
     try:
@@ -79,8 +88,8 @@ def run_child(values: dict[str, Any], port_is_free: bool, slot: int) -> int:  # 
 
 
 @command("host", "port", logs=True)
-def serve(loaded: Loaded, host: Host = None, port: Port = None) -> int:  # noqa: ARG001 - in the configuration
+def serve(loaded: Loaded, host: Host = None, port: Port = None) -> int:
     """Serve the HTTP API of a hub on Kafka. Beyond loopback it needs a token (PERDURE_TOKEN)."""
-    from perdure.serve_process import run_serve  # noqa: PLC0415 - loads the client
+    from perdure.serve_process import run_serve
 
     return run_serve(loaded.settings)

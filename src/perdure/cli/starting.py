@@ -17,7 +17,9 @@ from .command import BAD_ANSWER, command
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Id = Annotated[str, typer.Argument(help="The instance's id.", metavar="ID")]
 Input = Annotated[str | None, typer.Option("--input", "-i", help="JSON; @FILE reads a file, - reads stdin.")]
-Timeout = Annotated[float | None, typer.Option("--timeout", help="Seconds to wait; without it, for as long as it takes.")]
+Timeout = Annotated[
+    float | None, typer.Option("--timeout", help="Seconds to wait; without it, for as long as it takes.")
+]
 _SPANS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -35,22 +37,27 @@ def start(
     input: Input = None,  # noqa: A002 - the flag's name
     instance_id: Annotated[str | None, typer.Option("--id", help="The instance's id; left out, a new one.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="key=value; may be given several times.")] = None,
-    at: Annotated[str | None, typer.Option("--at", help="When: ISO 8601 with its zone, or in a while: +90s, +10m, +2h, +1d.")] = None,
+    at: Annotated[
+        str | None, typer.Option("--at", help="When: ISO 8601 with its zone, or in a while: +90s, +10m, +2h, +1d.")
+    ] = None,
     if_exists: Annotated[str, typer.Option("--if-exists", help="reject, return or replace.")] = "reject",
     replace_status: Annotated[
-        list[str] | None, typer.Option("--replace-status", help="A status that replace may end; default: those that have ended.")
+        list[str] | None,
+        typer.Option("--replace-status", help="A status that replace may end; default: those that have ended."),
     ] = None,
     event: Annotated[list[str] | None, typer.Option("--event", help="NAME=JSON, raised before the first turn.")] = None,
-    request_id: Annotated[str | None, typer.Option("--request-id", help="To repeat a start whose outcome is unknown.")] = None,
+    request_id: Annotated[
+        str | None, typer.Option("--request-id", help="To repeat a start whose outcome is unknown.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait for the end and print the result.")] = False,
     timeout: Timeout = None,
     json: Json = False,
 ) -> int:
     """Start an instance and print its id; with --wait, its result."""
-    from perdure.client import StartOptions  # noqa: PLC0415 - loads the client
+    from perdure.client import StartOptions
 
-    from .clients import client_of  # noqa: PLC0415
-    from .output import answers, note, print_json  # noqa: PLC0415
+    from .clients import client_of
+    from .output import answers, note, print_json
 
     options = StartOptions(
         instance_id=instance_id,
@@ -73,7 +80,12 @@ def start(
         if json:
             held = None if started.held is None else {"kind": started.held.kind, "reason": started.held.reason}
             print_json(
-                {"instance_id": started.instance_id, "execution_id": started.execution_id, "created": started.created, "held": held}
+                {
+                    "instance_id": started.instance_id,
+                    "execution_id": started.execution_id,
+                    "created": started.created,
+                    "held": held,
+                }
             )
         else:
             answers().out(started.instance_id)
@@ -85,7 +97,7 @@ def start(
 @command()
 def wait(loaded: Loaded, instance_id: Id, timeout: Timeout = None, json: Json = False) -> int:
     """Wait for an instance to end and print its result. Exits 1 if it did not complete, 6 when the time is over."""
-    from .clients import client_of  # noqa: PLC0415
+    from .clients import client_of
 
     with client_of(loaded, reads=True) as client:
         return _finish(client.instance(instance_id), timeout, json=json)
@@ -93,10 +105,10 @@ def wait(loaded: Loaded, instance_id: Id, timeout: Timeout = None, json: Json = 
 
 def _finish(awaited: Any, timeout: float | None, *, json: bool) -> int:
     """Wait and print: the result, or with --json the instance."""
-    from perdure.client.requests import judge_end  # noqa: PLC0415
-    from perdure.client.views import encode_json  # noqa: PLC0415
+    from perdure.client.requests import judge_end
+    from perdure.client.views import encode_json
 
-    from .output import answers, errors, print_json  # noqa: PLC0415
+    from .output import answers, errors, print_json
 
     with errors().status(f"waiting for {awaited.id}"):
         instance = awaited.wait(timeout)
@@ -122,8 +134,8 @@ def raise_event(
     input: Input = None,  # noqa: A002 - the flag's name
 ) -> None:
     """Raise an external event on an instance."""
-    from .clients import client_of  # noqa: PLC0415
-    from .output import note  # noqa: PLC0415
+    from .clients import client_of
+    from .output import note
 
     payload = read_json(input, "--input")
     with client_of(loaded) as client:
@@ -144,7 +156,9 @@ def read_json(text: str | None, flag: str) -> Any:
     except OSError as error:
         raise ConfigError(f"{flag}: {error}") from error
     except ValueError as error:
-        raise ConfigError(f"""{flag} wants JSON, found {text[:60]!r} ({error}); a string needs its quotes: '"Ada"'""") from error
+        raise ConfigError(
+            f"""{flag} wants JSON, found {text[:60]!r} ({error}); a string needs its quotes: '"Ada"'"""
+        ) from error
 
 
 def _refuse_constant(name: str) -> Any:

@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, cast, overload
 from uuid import uuid4
 
-from typing_extensions import Self, Unpack
+from typing_extensions import Unpack
 
 from perdure.actors.orchestration import Orchestration
 from perdure.errors import NoAnswer, WaitTimeout
@@ -137,8 +137,8 @@ class AsyncClient:
     def connect(cls, **flags: Any) -> Self:
         """Find the hub by the configuration: PERDURE_* variables over perdure.toml, or a `perdure dev` that runs near here.
         `flags` are settings by name, over both. Raises ConfigError."""
-        from perdure.connection import connect_transport  # noqa: PLC0415 - reads files and variables
-        from perdure.config import load_settings  # noqa: PLC0415
+        from perdure.config import load_settings
+        from perdure.connection import connect_transport
 
         loaded = load_settings(flags)
         return cls(connect_transport(loaded), timeout=loaded.settings.request_timeout)
@@ -153,21 +153,21 @@ class AsyncClient:
         timeout: float = REQUEST_SECONDS,
     ) -> Self:
         """A client that needs nothing but Kafka. `properties` are librdkafka's (`[kafka]` in perdure.toml)."""
-        from perdure.connection import kafka_transport  # noqa: PLC0415 - loads Kafka's client
+        from perdure.connection import kafka_transport
 
         return cls(kafka_transport(hub, brokers, properties), timeout=timeout)
 
     @classmethod
     def http(cls, url: str, token: str = "", *, timeout: float = REQUEST_SECONDS) -> Self:
         """A client of `perdure serve` or `perdure dev`."""
-        from .http_transport import HttpTransport  # noqa: PLC0415 - loads httpx
+        from .http_transport import HttpTransport
 
         return cls(HttpTransport(url, token), timeout=timeout)
 
     @classmethod
     def over(cls, log: Log, *, timeout: float = REQUEST_SECONDS) -> Self:
         """A client in the process of its hub, on a log handle of its own, which it closes: `EmbeddedLog.share()`."""
-        from .log_transport import LogTransport  # noqa: PLC0415
+        from .log_transport import LogTransport
 
         return cls(LogTransport(lambda: log), timeout=timeout)
 
@@ -228,9 +228,7 @@ class AsyncClient:
     def instance(self, instance_id: str) -> AsyncHandle[Any]: ...
     @overload
     def instance(self, instance_id: str, orchestration: Orchestration[Any, O]) -> AsyncHandle[O]: ...
-    def instance(
-        self, instance_id: str, orchestration: Orchestration[Any, Any] | None = None
-    ) -> AsyncHandle[Any]:
+    def instance(self, instance_id: str, orchestration: Orchestration[Any, Any] | None = None) -> AsyncHandle[Any]:
         """The handle of an instance that is there already; `orchestration` says how its result is read. Asks nothing yet."""
         return AsyncHandle(self, checked_id(instance_id), orchestration)
 

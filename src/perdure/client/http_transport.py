@@ -17,9 +17,9 @@ import httpx
 from perdure import errors
 from perdure.errors import HubUnavailable, NoAnswer, PerdureError, RequestRefused, StartUnknown
 from perdure.schemas import messages as ms
+from perdure.schemas.events import Status
 from perdure.schemas.messages import ReusePolicy
 from perdure.schemas.views import time_to_json
-from perdure.schemas.events import Status
 
 from .requests import ListRequest, Started, StartRequest
 from .transport import Change, Ticket

@@ -133,7 +133,7 @@ class LogTransport:
         _tell(loop, _set_future, opened, _Open(log, loop, ReplyTo(self._client_id, replies.partition)))
         try:
             self._pump(log, replies, loop)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
             _log.exception("replies cannot be read any more")
             _tell(loop, self._give_up, HubUnavailable(f"the hub's replies cannot be read any more: {error}"))
         finally:
@@ -210,7 +210,9 @@ class LogTransport:
         ticket = self._ticket(request_id, opened)
         partition = partition_of(instance_id, opened.partition_count)
         sent_at = opened.loop.time()
-        reply = await self._ask(ticket, partition, Inbound(instance_id, body, request_id, reply_to=opened.reply_to), until)
+        reply = await self._ask(
+            ticket, partition, Inbound(instance_id, body, request_id, reply_to=opened.reply_to), until
+        )
         return reply, opened.loop.time() - sent_at >= RESEND_SECONDS
 
     async def start(self, request: StartRequest, seconds: float) -> tuple[Started, AnyTicket | None]:
@@ -308,7 +310,9 @@ class LogTransport:
         """The page of one partition; None if it is silent."""
         opened = await self._ready()
         ticket = self._ticket(uuid4().hex, opened)
-        inbound = Inbound("", Query(QueryKind.LIST, orjson.dumps(arguments)), ticket.request_id, reply_to=opened.reply_to)
+        inbound = Inbound(
+            "", Query(QueryKind.LIST, orjson.dumps(arguments)), ticket.request_id, reply_to=opened.reply_to
+        )
         try:
             reply = await self._ask(ticket, partition, inbound, until)
         except NoAnswer:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, TypedDict
 
-
 from perdure.actors.definitions import Definition
 from perdure.actors.errors import ValueRefused
 from perdure.actors.limits import DEFAULT_LIMITS, check_event_name, check_instance_id
@@ -109,7 +108,9 @@ class ListRequest:
     limit: int = 100
 
 
-def make_start(orchestration: Definition[Any, Any] | str, value: Any, options: StartOptions, new_id: str) -> StartRequest:
+def make_start(
+    orchestration: Definition[Any, Any] | str, value: Any, options: StartOptions, new_id: str
+) -> StartRequest:
     """Check a start. Raises InvalidRequest."""
     name = orchestration if isinstance(orchestration, str) else orchestration.name
     payload = encode_payload(orchestration, value)
@@ -239,7 +240,9 @@ def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidRequest(f"tags are strings by strings, found {key!r}: {value!r}")
         if not 0 < len(key) <= TAG_CHARS_MAX or len(value) > TAG_CHARS_MAX:
-            raise InvalidRequest(f"a tag's key has 1 to {TAG_CHARS_MAX} characters, its value at most as many: {key!r:.60}")
+            raise InvalidRequest(
+                f"a tag's key has 1 to {TAG_CHARS_MAX} characters, its value at most as many: {key!r:.60}"
+            )
     return dict(tags)
 
 

@@ -4,9 +4,9 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, Self, TypeVar, overload
 
-from typing_extensions import Self, Unpack
+from typing_extensions import Unpack
 
 from perdure.actors.orchestration import Orchestration
 from perdure.partitions.ports import Log
@@ -211,7 +211,11 @@ class Client:
     def instance(self, instance_id: str, orchestration: Orchestration[Any, O]) -> Handle[O]: ...
     def instance(self, instance_id: str, orchestration: Orchestration[Any, Any] | None = None) -> Handle[Any]:
         """The handle of an instance that is there already; `orchestration` says how its result is read. Asks nothing yet."""
-        inner = self._inner.instance(instance_id) if orchestration is None else self._inner.instance(instance_id, orchestration)
+        inner = (
+            self._inner.instance(instance_id)
+            if orchestration is None
+            else self._inner.instance(instance_id, orchestration)
+        )
         return Handle(inner, self._run)
 
     def list(self, **options: Unpack[ListOptions]) -> Page:

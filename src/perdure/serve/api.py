@@ -127,12 +127,16 @@ def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None
     return Response(encode_json(content), status, headers, "application/json")
 
 
-def _instance_id(instance_id: Annotated[str, Path(description="Percent-encoded where it holds `/`, `?`, `#` or `%`.")]) -> str:
+def _instance_id(
+    instance_id: Annotated[str, Path(description="Percent-encoded where it holds `/`, `?`, `#` or `%`.")],
+) -> str:
     return checked_id(unquote(instance_id))
 
 
 def _request_id(
-    idempotency_key: Annotated[str | None, Header(description="Repeat a request with the same key: it is done once.")] = None,
+    idempotency_key: Annotated[
+        str | None, Header(description="Repeat a request with the same key: it is done once.")
+    ] = None,
 ) -> str:
     return checked_request_id(idempotency_key or uuid4().hex)
 
@@ -143,13 +147,13 @@ _PROBLEM: dict[str, Any] = {"model": ProblemModel, "content": {MEDIA_TYPE: {}}}
 
 
 def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return {status: _PROBLEM for status in (*statuses, 401, 422, 503)}
+    return dict.fromkeys((*statuses, 401, 422, 503), _PROBLEM)
 
 
 class _Filters:
     """The conditions of a list, from the query."""
 
-    def __init__(  # noqa: PLR0913 - a route's parameters are its query's
+    def __init__(
         self,
         status: Annotated[list[str] | None, Query(description="One of these; given several times.")] = None,
         name: Annotated[str | None, Query(description="The orchestration.")] = None,
@@ -163,7 +167,13 @@ class _Filters:
     ) -> None:
         tags = dict(_key_and_value(each) for each in tag or ())
         self.options = ListOptions(
-            status=status or (), tags=tags, created_from=created_from, created_to=created_to, held=held, limit=limit, after=after
+            status=status or (),
+            tags=tags,
+            created_from=created_from,
+            created_to=created_to,
+            held=held,
+            limit=limit,
+            after=after,
         )
         if name is not None:
             self.options["name"] = name
@@ -186,11 +196,24 @@ class _Routes:
         self.router = router = APIRouter(prefix="/v1/instances", tags=["instances"])
         one = "/{instance_id}"
         add = router.add_api_route
-        add("", self.start, methods=["POST"], status_code=201, response_model=StartedModel, responses=_problems(409, 413))
+        add(
+            "",
+            self.start,
+            methods=["POST"],
+            status_code=201,
+            response_model=StartedModel,
+            responses=_problems(409, 413),
+        )
         add("", self.list, methods=["GET"], response_model=PageModel, responses=_problems())
         add(one, self.get, methods=["GET"], response_model=InstanceModel, responses=_problems(404))
         still = {202: {"model": InstanceModel, "description": "It has not ended."}}
-        add(f"{one}/result", self.result, methods=["GET"], response_model=InstanceModel, responses={**_problems(404), **still})
+        add(
+            f"{one}/result",
+            self.result,
+            methods=["GET"],
+            response_model=InstanceModel,
+            responses={**_problems(404), **still},
+        )
         add(f"{one}/history", self.history, methods=["GET"], response_model=HistoryModel, responses=_problems(404))
         changed: dict[str, Any] = {"status_code": 204, "responses": _problems(404, 409, 413)}
         body = {"requestBody": {"content": {"application/json": {"schema": {}, "example": {"approved": True}}}}}
@@ -253,7 +276,9 @@ class _Routes:
         """Get all turns of an instance."""
         return _json(await self._client.transport.history(instance_id, self._client.timeout))
 
-    async def raise_event(self, instance_id: InstanceId, event: str, request_id: RequestId, request: Request) -> Response:
+    async def raise_event(
+        self, instance_id: InstanceId, event: str, request_id: RequestId, request: Request
+    ) -> Response:
         """Raise an external event; the body is its payload, any JSON."""
         body = await request.body()
         media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -285,7 +310,7 @@ class _Routes:
         """Let an instance go on, or try again what holds it."""
         return await self._change(instance_id, Resume(_reason(body)), request_id)
 
-    async def purge(self, instance_id: InstanceId, request_id: RequestId, force: bool = False) -> Response:  # noqa: FBT001, FBT002 - a query's flag
+    async def purge(self, instance_id: InstanceId, request_id: RequestId, force: bool = False) -> Response:
         """Forget an instance that has ended; with `force` a running one too."""
         return await self._change(instance_id, Purge(force), request_id)
 

@@ -64,7 +64,9 @@ class StartBody(Strict):
     tags: dict[str, str] = Field(default_factory=dict)
     start_at: datetime | None = Field(None, description="When the first turn is taken; with its time zone.")
     if_exists: IfExists = IfExists.REJECT
-    replace_statuses: list[str] = Field(default_factory=list, description="What if_exists=replace may take the place of.")
+    replace_statuses: list[str] = Field(
+        default_factory=list, description="What if_exists=replace may take the place of."
+    )
     events: list[EventBody] = Field(default_factory=list, description="Raised before the first turn.")
 
 

@@ -1,0 +1,186 @@
+"""What only the log on Kafka has to show: foreign producers, brokers that go away, a full queue."""
+
+import time
+from itertools import count
+
+import pytest
+from confluent_kafka import Producer
+
+from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
+from perdure.partitions.ports import BufferFull, LogRecord, LogTruncated, LogUnavailable, Report
+from tests.broker import Broker
+
+pytestmark = pytest.mark.kafka
+_numbers = count(1)
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.fixture
+def settings(kafka_servers: str) -> KafkaSettings:
+    settings = KafkaSettings(kafka_servers, f"log-{time.time_ns()}-{next(_numbers)}")
+    create_hub(settings, 2, 1)
+    return settings
+
+
+def take(log: KafkaLog, number: int) -> list[LogRecord]:
+    taken: list[LogRecord] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(taken) < number:
+        assert time.monotonic() < deadline, taken
+        log.wait(0.1)
+        taken.extend(record for _, record in log.inbox.take(100))
+    return taken
+
+
+def reports(log: KafkaLog, writer: "object", number: int) -> list[Report]:
+    found: list[Report] = []
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while len(found) < number:
+        assert time.monotonic() < deadline, found
+        log.wait(0.1)
+        found.extend(writer.take_reports())  # type: ignore[attr-defined]
+    return found
+
+
+def test_the_inbox_shows_what_others_committed_and_has_gaps(settings: KafkaSettings) -> None:
+    """R8, R9: others may use transactions; their markers take offsets, and what they abort is never seen."""
+    producer = Producer({"bootstrap.servers": settings.servers, "transactional.id": settings.hub})
+    producer.init_transactions(30)
+    for number, commit in enumerate((True, False, True)):
+        producer.begin_transaction()
+        producer.produce(settings.topics.inbox, b"%d" % number, key=b"instance", partition=0)
+        producer.flush(10)
+        if commit:
+            producer.commit_transaction(10)
+        else:
+            producer.abort_transaction(10)
+    log = KafkaLog.open(settings)
+
+    log.inbox.open(0, 0)
+
+    assert [(0, b"0"), (4, b"2")] == [(record.offset, record.value) for record in take(log, 2)]
+    log.close()
+
+
+def test_an_open_transaction_holds_back_what_stands_behind_it(settings: KafkaSettings) -> None:
+    producer = Producer({"bootstrap.servers": settings.servers, "transactional.id": settings.hub})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    producer.produce(settings.topics.inbox, b"open", partition=0)
+    producer.flush(10)
+    log = KafkaLog.open(settings)
+    log.inbox.open(0, 0)
+    log.publisher.publish_inbox(0, "instance", b"behind it")
+    log.publisher.flush(10)
+    log.wait(0.5)
+    assert list(log.inbox.take(10)) == []
+
+    producer.commit_transaction(10)
+
+    assert [b"open", b"behind it"] == [record.value for record in take(log, 2)]
+    log.close()
+
+
+def test_a_foreign_record_comes_as_it_is(settings: KafkaSettings) -> None:
+    producer = Producer({"bootstrap.servers": settings.servers})
+    producer.produce(settings.topics.inbox, None, key=None, partition=0)
+    producer.produce(settings.topics.inbox, b"{}", key=b"k", partition=0, headers=[("trace", b"1"), ("empty", None)])
+    producer.flush(10)
+    log = KafkaLog.open(settings)
+    log.inbox.open(0, 0)
+
+    bare, full = take(log, 2)
+
+    assert (None, None, ()) == (bare.key, bare.value, bare.headers)
+    assert (b"k", b"{}", (("trace", b"1"), ("empty", b""))) == (full.key, full.value, full.headers)
+    log.close()
+
+
+def test_an_inbox_position_beyond_the_end_is_no_silent_jump(settings: KafkaSettings) -> None:
+    log = KafkaLog.open(settings)
+    log.inbox.open(0, 7)
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+
+    def take_until_the_deadline() -> None:
+        while time.monotonic() < deadline:
+            log.wait(0.1)
+            log.inbox.take(10)
+
+    with pytest.raises(LogTruncated, match="offset 7 is beyond its end 0"):
+        take_until_the_deadline()
+    log.close()
+
+
+def test_a_full_queue_is_back_pressure_and_nothing_was_sent(settings: KafkaSettings) -> None:
+    small = KafkaSettings(settings.servers, settings.hub, {"queue.buffering.max.messages": 10, "linger.ms": 200})
+    log = KafkaLog.open(small)
+    writer = log.open_history(0)
+    sent = 0
+
+    def append_until_it_is_full() -> None:
+        nonlocal sent
+        for _ in range(100):
+            writer.append("instance", b"record")
+            sent += 1
+
+    with pytest.raises(BufferFull):
+        append_until_it_is_full()
+
+    assert [Report(offset) for offset in range(sent)] == reports(log, writer, sent)
+    writer.append("instance", b"there is room again")
+    assert [Report(sent)] == reports(log, writer, 1)
+    log.close()
+
+
+def test_appends_go_on_when_a_killed_broker_comes_back(mortal_broker: Broker) -> None:
+    settings = KafkaSettings(mortal_broker.servers, "mortal", request_seconds_max=20)
+    create_hub(settings, 1, 1)
+    log = KafkaLog.open(settings)
+    log.inbox.open(0, 0)
+    writer = log.open_history(0)
+    writer.append("instance", b"before")
+    assert [Report(0)] == reports(log, writer, 1)
+
+    mortal_broker.kill()
+    for number in range(50):
+        writer.append("instance", b"%d" % number)
+    log.wait(0.5)
+    mortal_broker.start()
+
+    assert [Report(offset) for offset in range(1, 51)] == reports(log, writer, 50)
+    assert [b"before", *(b"%d" % number for number in range(50))] == [
+        record.value for record in log.read_history(0, 0, 51)
+    ]
+    log.publisher.publish_inbox(0, "instance", b"hello again")
+    assert [b"hello again"] == [record.value for record in take(log, 1)]
+    log.close()
+
+
+def test_a_broker_that_stays_away_is_reported_in_time(mortal_broker: Broker) -> None:
+    settings = KafkaSettings(mortal_broker.servers, "mortal", request_seconds_max=1.0, delivery_seconds_max=1.0)
+    create_hub(KafkaSettings(mortal_broker.servers, "mortal"), 1, 1)
+    log = KafkaLog.open(settings)
+    writer = log.open_history(0)
+    writer.append("instance", b"before")
+    assert [Report(0)] == reports(log, writer, 1)
+    outcomes: list[str | None] = []
+
+    mortal_broker.kill()
+    writer.append("instance", b"lost")
+    log.publisher.publish_inbox(0, "instance", b"lost", outcomes.append)
+    (report,) = reports(log, writer, 1)
+    log.publisher.flush(PATIENCE_SECONDS)
+
+    assert report.offset is None
+    assert "TIMED_OUT" in str(report.error)
+    assert len(outcomes) == 1
+    assert outcomes[0] is not None
+    with pytest.raises(LogUnavailable, match=mortal_broker.servers):
+        log.span_history(0)
+    with pytest.raises(LogUnavailable, match=mortal_broker.servers):
+        list(log.read_history(0, 0, 1))
+    writer.close()
+    begin = time.monotonic()
+    log.close()
+    assert time.monotonic() - begin < 5

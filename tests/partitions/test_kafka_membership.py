@@ -1,0 +1,176 @@
+"""Membership in a real consumer group: who tries which partition (R6)."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+
+from perdure.partitions.kafka import KafkaMembership, KafkaSettings, create_hub
+from perdure.partitions.membership import SoleMembership
+from perdure.partitions.ports import Assigned, Lost, Membership, MembershipChange, Revoked
+
+_numbers = count(1)
+PATIENCE_SECONDS = 30.0
+PARTITIONS = 4
+
+
+class Member:
+    """A process of the group: what it has, and the changes that it saw."""
+
+    def __init__(self, settings: KafkaSettings, *, hands_over: bool = True) -> None:
+        self._membership: Membership = KafkaMembership(settings, lambda: None)
+        self._hands_over = hands_over
+        self.partitions: set[int] = set()
+        self.changes: list[MembershipChange] = []
+
+    def poll(self) -> None:
+        for change in self._membership.poll():
+            self.changes.append(change)
+            if isinstance(change, Assigned):
+                self.partitions.update(change.partitions)
+            elif isinstance(change, Lost) or self._hands_over:
+                self.partitions.difference_update(change.partitions)
+                self._membership.acknowledge(change.partitions)
+
+    def hand_over(self) -> None:
+        for change in self.changes:
+            if isinstance(change, Revoked):
+                self.partitions.difference_update(change.partitions)
+                self._membership.acknowledge(change.partitions)
+
+    def close(self) -> None:
+        self._membership.close()
+
+
+@pytest.fixture
+def settings(kafka_servers: str) -> KafkaSettings:
+    settings = KafkaSettings(kafka_servers, f"group-{time.time_ns()}-{next(_numbers)}")
+    create_hub(settings, PARTITIONS, 1)
+    return settings
+
+
+@pytest.fixture
+def join(settings: KafkaSettings) -> Iterator[Callable[..., Member]]:
+    members: list[Member] = []
+
+    def joined(**options: bool) -> Member:
+        members.append(Member(settings, **options))
+        return members[-1]
+
+    yield joined
+    for member in members:
+        member.close()
+
+
+def until(condition: Callable[[], bool], *members: Member) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, [member.changes for member in members]
+        for member in members:
+            member.poll()
+        time.sleep(0.01)
+
+
+def test_alone_one_has_all_partitions_at_once() -> None:
+    membership = SoleMembership(3)
+
+    assert [Assigned((0, 1, 2))] == list(membership.poll())
+    assert list(membership.poll()) == []
+
+
+@pytest.mark.kafka
+def test_the_first_member_gets_all_partitions_and_the_second_half_of_them(join: Callable[..., Member]) -> None:
+    first = join()
+    until(lambda: len(first.partitions) == PARTITIONS, first)
+
+    second = join()
+    until(lambda: len(second.partitions) == PARTITIONS // 2, first, second)
+
+    assert len(first.partitions) == PARTITIONS // 2
+    assert set(range(PARTITIONS)) == first.partitions | second.partitions
+    assert not any(isinstance(change, Lost) for change in first.changes)
+
+
+@pytest.mark.kafka
+def test_a_partition_moves_only_when_it_was_handed_over(join: Callable[..., Member]) -> None:
+    first = join(hands_over=False)
+    until(lambda: len(first.partitions) == PARTITIONS, first)
+    second = join()
+    until(lambda: any(isinstance(change, Revoked) for change in first.changes), first, second)
+
+    waited = time.monotonic() + 1.5
+    until(lambda: time.monotonic() > waited, first, second)
+    assert second.partitions == set()
+
+    first.hand_over()
+    until(lambda: len(second.partitions) == PARTITIONS // 2, first, second)
+
+
+@pytest.mark.kafka
+def test_who_leaves_in_order_is_followed_at_once(join: Callable[..., Member]) -> None:
+    first, second = join(), join()
+    until(lambda: len(first.partitions) == len(second.partitions) == PARTITIONS // 2, first, second)
+
+    begin = time.monotonic()
+    second.close()
+    until(lambda: len(first.partitions) == PARTITIONS, first)
+
+    assert time.monotonic() - begin < 4
+
+
+MEMBER = """
+import sys, time
+from perdure.partitions.kafka import KafkaMembership, KafkaSettings
+from perdure.partitions.ports import Assigned
+
+servers, hub, session = sys.argv[1:]
+membership = KafkaMembership(KafkaSettings(servers, hub, session_seconds=float(session)), lambda: None)
+while True:
+    for change in membership.poll():
+        print(type(change).__name__, *change.partitions, flush=True)
+        if not isinstance(change, Assigned):
+            membership.acknowledge(change.partitions)
+    time.sleep(0.01)
+"""
+
+
+def member_process(settings: KafkaSettings) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", MEMBER, settings.servers, settings.hub, "1"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.kafka
+def test_who_is_killed_is_followed_after_its_session(settings: KafkaSettings, join: Callable[..., Member]) -> None:
+    victim = member_process(settings)
+    assert victim.stdout is not None
+    assert victim.stdout.readline() == "Assigned 0 1 2 3\n"
+
+    victim.kill()
+    victim.wait()
+    heir = join()
+
+    until(lambda: len(heir.partitions) == PARTITIONS, heir)
+
+
+@pytest.mark.kafka
+def test_who_comes_back_from_a_long_pause_is_told_what_it_lost(
+    settings: KafkaSettings, join: Callable[..., Member]
+) -> None:
+    import os
+    import signal
+
+    sleeper = member_process(settings)
+    assert sleeper.stdout is not None
+    assert sleeper.stdout.readline() == "Assigned 0 1 2 3\n"
+
+    os.kill(sleeper.pid, signal.SIGSTOP)
+    heir = join()
+    until(lambda: len(heir.partitions) == PARTITIONS, heir)
+    os.kill(sleeper.pid, signal.SIGCONT)
+
+    assert sleeper.stdout.readline() == "Lost 0 1 2 3\n"
+    sleeper.kill()
+    sleeper.wait()
