@@ -346,8 +346,9 @@ class Tenure:
             or slot.held is not None
         ):
             slot.close()
-        goes_on = after is not None and slot.held is None and not turn.empty and not self.draining
-        if goes_on and slot.instance_id not in self._deferred and may_decide(after, now_ms):
+        if after is None or slot.held is not None or turn.empty or self.draining:
+            return
+        if slot.instance_id not in self._deferred and may_decide(after, now_ms):
             self._ready.append(slot.instance_id)
 
     def _close_round(self, mail: Round, now_ms: int) -> None:

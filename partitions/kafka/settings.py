@@ -18,6 +18,7 @@ _Client = TypeVar("_Client")
 _NONE: Properties = MappingProxyType({})
 
 MESSAGE_BYTES_DEFAULT = 1_000_000
+SESSION_MS_DEFAULT = 6_000
 
 _logger = logging.getLogger("perdure.kafka")
 
@@ -34,7 +35,6 @@ class KafkaSettings:
     properties: Properties = field(default_factory=lambda: _NONE)
     request_seconds_max: float = 10.0
     delivery_seconds_max: float = 30.0
-    session_seconds: float = 6.0
 
     def __post_init__(self) -> None:
         HubTopics(self.hub)
@@ -45,6 +45,11 @@ class KafkaSettings:
     @property
     def topics(self) -> HubTopics:
         return HubTopics(self.hub)
+
+    @property
+    def session_seconds(self) -> float:
+        """How long the group waits for a silent member."""
+        return int(self.properties.get("session.timeout.ms", SESSION_MS_DEFAULT)) / 1000
 
     @property
     def message_bytes_max(self) -> int:

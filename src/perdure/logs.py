@@ -10,6 +10,8 @@ import structlog
 
 from perdure.partitions.place import PLACE
 
+from .config import Settings
+
 
 def configure_logs(level: str = "info", *, json: bool | None = None, stream: TextIO | None = None) -> None:
     """Write logs to `stream` (stderr), the standard library's too. `json` is decided by whether that is a terminal."""
@@ -40,6 +42,12 @@ def configure_logs(level: str = "info", *, json: bool | None = None, stream: Tex
     standard = logging.StreamHandler(out)
     standard.setFormatter(formatter)
     logging.basicConfig(handlers=[standard], level=number, force=True)
+    logging.getLogger("uvicorn").setLevel(max(number, logging.WARNING))
+
+
+def start_logs(settings: Settings) -> None:
+    """Write logs as the configuration wants them."""
+    configure_logs(settings.log_level, json={"json": True, "text": False}.get(settings.log_format))
 
 
 def add_place(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -127,7 +127,7 @@ from perdure.partitions.kafka import KafkaMembership, KafkaSettings
 from perdure.partitions.ports import Assigned
 
 servers, hub, session = sys.argv[1:]
-membership = KafkaMembership(KafkaSettings(servers, hub, session_seconds=float(session)), lambda: None)
+membership = KafkaMembership(KafkaSettings(servers, hub, {"session.timeout.ms": int(1000 * float(session))}), lambda: None)
 while True:
     for change in membership.poll():
         print(type(change).__name__, *change.partitions, flush=True)

@@ -86,7 +86,7 @@ def command(*flags: str, logs: bool = False) -> Callable[[Callable[..., Any]], C
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
-        del run.__wrapped__  # type: ignore[attr-defined]
+        del run.__wrapped__
         return run
 
     # A setting among the function's own parameters goes into the configuration and not to the function.

@@ -41,7 +41,7 @@ def dev(
     from .apps import load_app
 
     settings = loaded.settings
-    options = DevOptions(settings, partitions, replay, port_is_free=not loaded.named_now("port"))
+    options = DevOptions(settings, partitions, replay, not loaded.named_now("port"), _say_ready)
     return run_dev(load_app(settings.app), options)
 
 
@@ -92,4 +92,10 @@ def serve(loaded: Loaded, host: Host = None, port: Port = None) -> int:
     """Serve the HTTP API of a hub on Kafka. Beyond loopback it needs a token (PERDURE_TOKEN)."""
     from perdure.serve_process import run_serve
 
-    return run_serve(loaded.settings)
+    return run_serve(loaded.settings, _say_ready, port_is_free=not loaded.named_now("port"))
+
+
+def _say_ready(url: str) -> None:
+    from .output import note
+
+    note(f"[bold]{url}[/]  (API, /docs, /metrics)  Ctrl-C stops")

@@ -1,0 +1,86 @@
+"""A worker process: the parts of a worker, made from the configuration, from start to exit."""
+
+import gc
+import os
+import socket
+from contextlib import ExitStack
+from errno import EADDRINUSE
+
+from perdure.actors.app import App
+from perdure.partitions.holdings import OwnerSettings
+from perdure.partitions.pool import PoolSettings
+from perdure.partitions.rocksdb import RocksStores
+from perdure.partitions.topics import HubTopics
+
+from .client.hubs import open_errors
+from .config import Settings
+from .connection import kafka_settings_of
+from .errors import ConfigError
+from .health import HealthServer
+from .logs import start_logs
+from .processes import stop_on_signals
+from .worker import Worker, WorkerSettings
+
+# A full collection looks at every cached instance; most garbage of a turn is freed by reference counts alone.
+_GC_THRESHOLDS = (50_000, 20, 100)
+
+
+def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = False) -> int:
+    """Work until SIGTERM or SIGINT; return the exit code. `port_is_free`: another port will do where it is taken.
+
+    Raises HubError and ConfigError before the first turn; HubUnavailable later if membership ends for good.
+    """
+    from perdure.partitions.kafka import KafkaLog, KafkaMembership
+
+    start_logs(settings)
+    kafka = kafka_settings_of(settings)
+    with ExitStack() as stack, open_errors():
+        log = KafkaLog.open(kafka)
+        stack.callback(log.close)
+        stores = RocksStores(settings.dir / f"worker-{slot}")
+        stack.callback(stores.close)
+        stores.hold()
+        membership = KafkaMembership(kafka, log.wake)
+        wanted = worker_settings(settings, slot, session_seconds=kafka.session_seconds)
+        worker = Worker(app, log, membership, stores, wanted)
+        health = _serve_health(worker, settings, slot, port_is_free=port_is_free)
+        stack.callback(health.close)
+        stop_on_signals(worker.ask_to_stop)
+        tune_memory()
+        worker.run()
+    return 0
+
+
+def worker_settings(
+    settings: Settings, slot: int, *, session_seconds: float = 6.0, replay_always: bool = False
+) -> WorkerSettings:
+    """The limits of one worker process."""
+    owner = OwnerSettings(
+        owner=f"{socket.gethostname()}/{slot}/{os.getpid()}",
+        inbox_topic=HubTopics(settings.hub).inbox,
+        slots_max=settings.instances_cached_max,
+        session_seconds=session_seconds,
+        replay_always=replay_always,
+    )
+    pool = PoolSettings(settings.activities_async_max, settings.activities_plain_max)
+    return WorkerSettings(owner, pool, drain_seconds=settings.drain_timeout)
+
+
+def tune_memory() -> None:
+    """What is there now stays, so the collector need not look at it again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLDS)
+
+
+def _serve_health(worker: Worker, settings: Settings, slot: int, *, port_is_free: bool) -> HealthServer:
+    """Process n answers on port + n."""
+    port = settings.port + slot if settings.port else 0
+    try:
+        return HealthServer(worker, settings.host, port)
+    except OSError as error:
+        if port_is_free and error.errno == EADDRINUSE:
+            return HealthServer(worker, settings.host, 0)
+        raise ConfigError(
+            f"cannot listen on {settings.host}:{port}: {error.strerror or error}; choose another --port"
+        ) from error
