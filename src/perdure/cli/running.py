@@ -1,12 +1,12 @@
 """`perdure dev`, `perdure worker` and `perdure serve`: the processes."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from functools import partial
 from typing import Annotated, Any
 
 import typer
 
-from perdure.config import Loaded
+from perdure.config import Loaded, Settings
 
 from .command import command, guarded
 
@@ -69,12 +69,16 @@ def worker(
     free = not loaded.named_now("port")
     if settings.processes == 1:
         return run_worker(load_app(settings.app), settings, 0, port_is_free=free)
-    return run_processes(settings.processes, partial(run_child, asdict(settings), free))
+    return run_processes(settings.processes, partial(run_child, portable(settings), free))
+
+
+def portable(settings: Settings) -> dict[str, Any]:
+    """The settings' values, as another process can be given them."""
+    return {each.name: getattr(settings, each.name) for each in fields(settings)} | {"kafka": dict(settings.kafka)}
 
 
 def run_child(values: dict[str, Any], port_is_free: bool, slot: int) -> int:
     """One of several worker processes; return its exit code."""
-    from perdure.config import Settings
     from perdure.worker_process import run_worker
 
     from .apps import load_app
