@@ -30,7 +30,7 @@ check-static: build/venv/installed ## check format, lint and types only
 	@$(PY) -m ruff format --check
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
-	@$(PY) -m pyright
+	@$(PY) -m pyright --pythonpath $(PY)
 
 format: build/venv/installed ## format the code and mend what the linter can mend
 	@$(PY) -m ruff check --fix

@@ -40,6 +40,7 @@ class Driver(Protocol):
 
     def take_ended(self, timeout_seconds: float) -> Sequence[tuple[str, object]]:
         """Block for the first instance that ended, at most `timeout_seconds`; return all that are there, with results."""
+        ...
 
 
 class System(Protocol):

@@ -87,12 +87,14 @@ class Engine(System, Protocol):
     @property
     def durable(self) -> str:
         """What an acknowledged append has survived, in this set-up."""
+        ...
 
     def stop(self) -> None:
         """Stop the engine in order, so that the hub can be audited."""
 
     def audit(self) -> Footprint:
         """Check the hub's whole history, decisions included. Raises BenchmarkFailed unless it is clean."""
+        ...
 
 
 Engines = Callable[[], AbstractContextManager[Engine]]

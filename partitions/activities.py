@@ -69,12 +69,14 @@ class ActivityPool(Protocol):
     @property
     def saturated(self) -> bool:
         """True while so much is queued that no new work should be begun (R10)."""
+        ...
 
     def dispatch(self, tasks: Sequence[ActivityTask]) -> None:
         """Run them as soon as the limits allow."""
 
     def take_results(self, partition: int) -> Sequence[ActivityResult]:
         """Results since the last call, in the order in which they came."""
+        ...
 
     def cancel(self, partition: int, instance_id: str, execution_id: str, task_id: int | None = None) -> None:
         """Give up one task or all of an execution; no result of it comes any more, but for one that was there already."""
@@ -84,15 +86,19 @@ class ActivityPool(Protocol):
 
     def running(self, partition: int) -> frozenset[Attempt]:
         """Attempts that were dispatched and whose result was not taken yet."""
+        ...
 
     def running_count(self, partition: int) -> int:
         """How many they are. Any thread may ask."""
+        ...
 
     def step(self) -> bool:
         """Start what may start, go on with what can go on; True if anything was done."""
+        ...
 
     def wait_seconds(self, limit_seconds: float) -> float:
         """How long the engine may wait before it calls `step` again, at most `limit_seconds`."""
+        ...
 
     def drain(self) -> None:
         """Start nothing that is queued any more, and forget it; what runs goes on."""

@@ -65,7 +65,7 @@ def _read_time(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     try:
-        at = datetime.fromisoformat(value)
+        at = datetime.fromisoformat(str(value))
     except (TypeError, ValueError):
         raise WireError("'start_at'", "milliseconds or an ISO 8601 time", repr(value)) from None
     if at.tzinfo is None:

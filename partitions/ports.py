@@ -77,6 +77,7 @@ class HistoryWriter(Protocol):
 
     def take_reports(self) -> Sequence[Report]:
         """Reports since the last call, one for each append, in the order of the appends."""
+        ...
 
     def close(self) -> None:
         """Purge what is queued and let the producer go; nothing more is reported."""
@@ -96,6 +97,7 @@ class InboxReader(Protocol):
 
     def take(self, records_max: int) -> Sequence[tuple[int, LogRecord]]:
         """What is there now, as (partition, record), in offset order within a partition."""
+        ...
 
 
 Delivered = Callable[[str | None], None]
@@ -140,11 +142,13 @@ class Log(Protocol):
     @property
     def record_bytes_max(self) -> int:
         """The largest record value that the history takes; a larger turn is written in parts (R1)."""
+        ...
 
     def open_history(self, partition: int) -> HistoryWriter: ...
 
     def read_history(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
         """Block while reading [start, end). Raises LogTruncated if `start` is below the log's start or `end` beyond its end."""
+        ...
 
     def span_history(self, partition: int) -> LogSpan: ...
 
@@ -161,6 +165,7 @@ class Log(Protocol):
 
     def open_replies(self, client_id: str) -> "ReplyReader":
         """Read the partition of replies that `client_id` maps to, from now on. Blocks until "now" is fixed."""
+        ...
 
     def close(self) -> None: ...
 
@@ -173,6 +178,7 @@ class ReplyReader(Protocol):
 
     def take(self, timeout_seconds: float) -> Sequence[LogRecord]:
         """Block at most `timeout_seconds` for the first reply, then return what is there."""
+        ...
 
     def close(self) -> None: ...
 
@@ -206,6 +212,7 @@ class Membership(Protocol):
 
     def poll(self) -> Sequence[MembershipChange]:
         """What changed since the last call, in order. Raises LogUnavailable when membership has ended for good."""
+        ...
 
     def acknowledge(self, partitions: Sequence[int]) -> None:
         """Say that these revoked partitions are handed over."""
@@ -239,6 +246,7 @@ class Store(Protocol):
 
     def scan(self, start: bytes, end: bytes, *, reverse: bool = False) -> Iterator[tuple[bytes, bytes]]:
         """Entries with start <= key < end, in order of key (`reverse`: from the end)."""
+        ...
 
     def write(self, changes: Sequence[Change]) -> None:
         """Apply all or nothing; a None value deletes; later changes win. Lost after a crash unless flushed, but only from
@@ -255,6 +263,7 @@ class Stores(Protocol):
 
     def open(self, partition: int) -> Store:
         """Open or create. Raises StoreLocked, StoreCorrupt or StoreUnavailable."""
+        ...
 
     def discard(self, partition: int) -> None:
         """Delete the store of `partition`, which must be closed, and all that is in it."""
@@ -266,9 +275,11 @@ class Stores(Protocol):
 class Clock(Protocol):
     def wall_ms(self) -> int:
         """Milliseconds since the Unix epoch."""
+        ...
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -343,7 +343,12 @@ def main() -> None:
     ended = threading.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, lambda *_: ended.set())
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def follow_stdin() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=follow_stdin, daemon=True).start()
     print(broker.servers, *broker.pids, flush=True)
     ended.wait()
     broker.stop()

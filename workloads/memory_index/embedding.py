@@ -27,9 +27,11 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> csr_matrix:
         """Return one row for each text, to be kept."""
+        ...
 
     def weigher(self, kept: csr_matrix) -> Callable[[csr_matrix], csr_matrix]:
         """Return what makes rows, kept or asked, such that their dot products are cosine likenesses."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -22,20 +22,25 @@ class Transport(Protocol):
 
     async def start(self, request: StartRequest, seconds: float) -> tuple[Started, Ticket | None]:
         """Start an instance. Raises StartUnknown where there is no answer."""
+        ...
 
     async def change(self, instance_id: str, change: Change, request_id: str, seconds: float) -> None:
         """Ask one thing of an instance."""
 
     async def get(self, instance_id: str, seconds: float) -> View:
         """The instance."""
+        ...
 
     async def wait(self, instance_id: str, seconds: float | None, ticket: Ticket | None) -> View | None:
         """The instance when it has ended; None if `seconds` are over before. `ticket` is that of its start, if there is one."""
+        ...
 
     async def list(self, request: ListRequest, seconds: float) -> View:
         """One page, as `Page.as_json` shows it."""
+        ...
 
     async def history(self, instance_id: str, seconds: float) -> View:
         """All turns, as `History.as_json` shows them."""
+        ...
 
     async def close(self) -> None: ...

@@ -206,7 +206,7 @@ class _Routes:
         )
         add("", self.list, methods=["GET"], response_model=PageModel, responses=_problems())
         add(one, self.get, methods=["GET"], response_model=InstanceModel, responses=_problems(404))
-        still = {202: {"model": InstanceModel, "description": "It has not ended."}}
+        still: dict[int | str, dict[str, Any]] = {202: {"model": InstanceModel, "description": "It has not ended."}}
         add(
             f"{one}/result",
             self.result,

@@ -54,7 +54,7 @@ def bind(host: str, port: int, *, or_any: bool = False) -> socket.socket:
 def url_of(listener: socket.socket) -> str:
     """Where a listening socket is reached from this machine."""
     host, port = listener.getsockname()[:2]
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - told apart, not bound
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(host), str(host))  # noqa: S104 - told apart, not bound
     return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
