@@ -2,7 +2,7 @@
 # state under build/. Every path is relative, so that a checkout in a folder with a space in its name works.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test ci clean
+.PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test models ci clean
 
 PY := build/venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
@@ -41,6 +41,9 @@ bench: setup ## race the engine against a bare loop and write build/bench.json (
 
 kill-test: setup ## kill workers again and again on a real broker and count every effect
 	@$(PY) -m pytest -s -m kafka tests/test_kill.py
+
+models: setup ## search the small models of the log's rules to the end, within wide bounds (minutes)
+	@$(PY) -m tests.models
 
 ci: ## what CI runs
 	@bash .ci/run
