@@ -95,6 +95,10 @@ class CoroutineExecutor:
         """Let the code go; nothing that it does on its way out is recorded."""
         self._end()
 
+    def awaited_events(self) -> list[str]:
+        """Names of the external events that the code waits for now."""
+        return [task.name for tasks in self.execution.waiting.values() for task in tasks if not task.done]
+
     def _deliver(self, events: Iterable[HistoryEvent], now_ms: int) -> list[HistoryEvent]:
         execution = self.execution
         decisions: list[HistoryEvent] = []

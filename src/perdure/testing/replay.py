@@ -1,0 +1,40 @@
+"""Replay of a saved history: would this code decide today what was decided then?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from perdure.actors.app import App
+from perdure.audit.decisions import Decisions
+from perdure.errors import PerdureError
+from perdure.schemas.records import TurnBody
+from perdure.schemas.views import turn_from_json
+
+
+class ReplayFailed(PerdureError, AssertionError):
+    """The code decides otherwise than the history, or is not there. `findings` pairs each with the history offset of its turn."""
+
+    code = "replay-failed"
+
+    def __init__(self, findings: tuple[tuple[int, str], ...]) -> None:
+        super().__init__("\n".join(f"offset {offset}: {message}" for offset, message in findings))
+        self.findings = findings
+
+
+def replay(app: App, source: str | Path | Mapping[str, Any]) -> None:
+    """Run `app` over a history that `perdure history ID --json` saved: a file, or what it holds. Every decision is compared, its
+    input too. Raises ReplayFailed, and ValueError where the source is no history."""
+    saved: Any = source if isinstance(source, Mapping) else orjson.loads(Path(source).read_bytes())
+    try:
+        instance_id = saved["instance"]["instance_id"]
+        turns = [turn_from_json(turn) for turn in saved["turns"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"this is no history as `perdure history ID --json` saves it: {error!r}") from error
+    decisions = Decisions(app)
+    for turn in turns:
+        decisions.take(instance_id, turn.offset, TurnBody(turn.time_ms, decided=turn.decided, events=turn.events))
+    decisions.finish()
+    if decisions.found:
+        raise ReplayFailed(tuple((offset, message) for offset, message, _ in decisions.found))

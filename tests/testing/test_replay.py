@@ -1,0 +1,66 @@
+"""A saved history is replayed against today's code."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from perdure import App, OrchestrationContext
+from perdure.testing import ReplayFailed, replay, run
+
+
+def shop(*, price: int, ask_twice: bool = False) -> App:
+    app = App()
+
+    @app.activity
+    def charge(amount: int) -> int:
+        return amount
+
+    @app.orchestration
+    async def order(ctx: OrchestrationContext, items: int) -> int:
+        total = await ctx.call_activity(charge, items * price)
+        if ask_twice:
+            total += await ctx.call_activity(charge, 1)
+        return total
+
+    return app
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A history as `perdure history ID --json` saves it."""
+    with run(shop(price=5)) as env:
+        handle = env.start("order", 3)
+        assert 15 == handle.result()
+        file = tmp_path / "order.json"
+        file.write_text(json.dumps(handle.history().as_json()))
+    return file
+
+
+def test_the_same_code_passes(saved: Path) -> None:
+    replay(shop(price=5), saved)
+    replay(shop(price=5), json.loads(saved.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("app", "expected"),
+    [
+        (lambda: shop(price=6), "18"),
+        (lambda: shop(price=5, ask_twice=True), "charge"),
+        (App, "no orchestration 'order'"),
+    ],
+)
+def test_code_that_decides_otherwise_is_told_where(saved: Path, app: Callable[[], App], expected: str) -> None:
+    with pytest.raises(ReplayFailed, match=rf"offset \d+: .*{expected}") as caught:
+        replay(app(), saved)
+    assert 1 == len(caught.value.findings)
+
+
+@pytest.mark.parametrize("content", [{}, {"turns": []}, [1]])
+def test_what_is_no_history_is_refused(tmp_path: Path, content: Any) -> None:
+    file = tmp_path / "other.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no history"):
+        replay(App(), file)
