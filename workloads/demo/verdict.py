@@ -88,6 +88,11 @@ def check_log(tally: Tally) -> tuple[Check, ...]:
             f"{tally.spanning} have turns on both sides of a later claim",
         ),
         Check(
+            "activities were interrupted and run again",
+            tally.redispatched > 0,
+            f"{tally.redispatched} were dispatched again with a higher attempt",
+        ),
+        Check(
             "the log is whole and its decisions are the code's",
             tally.exit_code == 0,
             f"audit exits {tally.exit_code}; findings: {'; '.join(tally.findings) or 'none'}",
