@@ -7,6 +7,7 @@
 PY := build/venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 BENCH := full
+KILLS := 20
 
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
@@ -39,8 +40,8 @@ format: build/venv/installed ## format the code and mend what the linter can men
 bench: setup ## race the engine against a bare loop and write build/bench.json (BENCH=short: a few minutes)
 	@$(PY) -m bench --$(BENCH)
 
-kill-test: setup ## kill workers again and again on a real broker and count every effect
-	@$(PY) -m pytest -s -m kafka tests/test_kill.py
+kill-test: setup ## kill workers again and again on a real broker and count every effect (KILLS=20)
+	@PERDURE_KILLS=$(KILLS) $(PY) -m pytest -s -m kafka tests/test_kill.py
 
 models: setup ## search the small models of the log's rules to the end, within wide bounds (minutes)
 	@$(PY) -m tests.models

@@ -75,10 +75,10 @@ class Demo:
             done = self._hub.kill()
             self._display.say(f"[bold red]{unfinished} instances were unfinished and activities ran:[/] {done}.")
             self._wait_for_documents(client, work)
-            for handle, task in zip(work.schedules, tasks(), strict=True):
+            for schedule, task in zip(work.schedules, tasks(), strict=True):
                 self._wait_for_runs(client, work, task)
                 commands.delete(client, task.id)
-                handle.wait(self._seconds_left())
+                schedule.wait(self._seconds_left())
             self._look(client, work)
         self._hub.stop()
 

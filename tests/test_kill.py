@@ -1,0 +1,184 @@
+"""The kill test: workers on a real broker are killed with SIGKILL, again and again, under hundreds of unfinished instances.
+
+`make kill-test` kills twenty times and more; `make test` does it five times. PERDURE_KILLS says how often.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from perdure.audit import audit_records, read_log
+from perdure.client import AsyncClient
+from perdure.errors import StartUnknown
+from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
+from tests.kill.app import FILE_VARIABLE, app, chain
+from tests.kill.judge import judge, read_account
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
+ROOT = Path(__file__).resolve().parents[1]
+KILLS = int(os.environ.get("PERDURE_KILLS", "5"))
+UNFINISHED_MIN = 200
+PARTITIONS = 6
+WORKERS = 3
+PLENTY_SECONDS = 120.0
+
+
+class WorkerProcess:
+    """`perdure worker` with a directory of its own; started again after each kill."""
+
+    def __init__(self, number: int, directory: Path, environment: dict[str, str]) -> None:
+        self._directory = directory / f"worker-{number}"
+        self._environment = environment
+        self._log = (directory / f"worker-{number}.log").open("ab")
+        self.start()
+
+    def start(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        self._url = f"http://127.0.0.1:{port}"
+        options = ["--dir", str(self._directory), "--port", str(port), "--drain-timeout", "5"]
+        command = [sys.executable, "-m", "perdure", "worker", "tests.kill.app:app", *options]
+        self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=self._log, stderr=self._log)
+
+    def activities_running(self) -> int:
+        with suppress(httpx.HTTPError):
+            lines = httpx.get(f"{self._url}/metrics").text.splitlines()
+            return sum(int(float(line.split()[1])) for line in lines if line.startswith("perdure_activities_running{"))
+        return 0
+
+    def kill(self) -> None:
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        self._process.terminate()
+        code = self._process.wait(60)
+        self._log.close()
+        return code
+
+
+class Load:
+    """Starts instances so that always enough are unfinished, and hears how each ends."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._client = client
+        self._waits: set[asyncio.Task[None]] = set()
+        self.acknowledged: list[str] = []
+        self.unknown = 0
+        self.ended = 0
+
+    @property
+    def unfinished(self) -> int:
+        return len(self.acknowledged) - self.ended
+
+    async def fill(self) -> None:
+        while self.unfinished < UNFINISHED_MIN + 60:
+            await asyncio.gather(*(self._start() for _ in range(20)))
+
+    async def _start(self) -> None:
+        name = f"chain-{uuid4().hex[:12]}"
+        while True:
+            try:
+                handle = await self._client.start(chain, name, instance_id=name, request_id=name)
+            except StartUnknown:
+                self.unknown += 1
+                continue
+            break
+        self.acknowledged.append(name)
+        self._waits.add(asyncio.create_task(self._wait(handle)))
+
+    async def _wait(self, handle: object) -> None:
+        await handle.wait()  # type: ignore[attr-defined]
+        self.ended += 1
+
+    async def finish(self) -> None:
+        async with asyncio.timeout(PLENTY_SECONDS):
+            await asyncio.gather(*self._waits)
+
+
+@pytest.fixture
+def settings(kafka_servers: str) -> KafkaSettings:
+    settings = KafkaSettings(kafka_servers, f"kill-{uuid4().hex[:8]}")
+    create_hub(settings, PARTITIONS, 1)
+    return settings
+
+
+@pytest.fixture
+def workers(settings: KafkaSettings, tmp_path: Path) -> Iterator[list[WorkerProcess]]:
+    environment = {
+        **os.environ,
+        "PERDURE_BROKERS": settings.servers,
+        "PERDURE_HUB": settings.hub,
+        "PERDURE_KAFKA_SESSION_TIMEOUT_MS": "2000",
+        FILE_VARIABLE: str(tmp_path / "effects"),
+    }
+    workers = [WorkerProcess(number, tmp_path, environment) for number in range(WORKERS)]
+    yield workers
+    for worker in workers:
+        with suppress(ProcessLookupError):
+            worker.kill()
+
+
+async def kill_again_and_again(workers: list[WorkerProcess], load: Load, random: Random) -> int:
+    """Kill workers in the midst of activities, and start each again; return how many kills that took."""
+    done = tried = 0
+    while done < KILLS:
+        await load.fill()
+        victim = random.choice(workers)
+        if not victim.activities_running() or load.unfinished < UNFINISHED_MIN:
+            await asyncio.sleep(0.1)
+            continue
+        tried += 1
+        victim.kill()
+        done += 1
+        print(f"kill {done}: {load.unfinished} unfinished, {load.ended} ended", flush=True)
+        victim.start()
+        await asyncio.sleep(random.uniform(0.5, 4))
+    return tried
+
+
+async def run_load(settings: KafkaSettings, workers: list[WorkerProcess]) -> Load:
+    async with AsyncClient.kafka(settings.hub, settings.servers) as client:
+        load = Load(client)
+        await kill_again_and_again(workers, load, Random(1))
+        await load.finish()
+        return load
+
+
+def test_nothing_is_lost_or_doubled_however_often_workers_are_killed(
+    settings: KafkaSettings, workers: list[WorkerProcess], tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    load = asyncio.run(run_load(settings, workers))
+    codes = [worker.stop() for worker in workers]
+
+    log = KafkaLog.open_client(settings)
+    spans = [log.span_history(partition) for partition in range(PARTITIONS)]
+    account = read_account(log.read_history(number, span.start, span.end) for number, span in enumerate(spans))
+    effects = [(key, int(attempt)) for key, attempt in map(str.split, (tmp_path / "effects").read_text().splitlines())]
+    report = audit_records(read_log(log), app)
+    log.close()
+    again = sum(attempt > 1 for _, attempt in effects)
+    print(
+        f"{KILLS} kills in {time.monotonic() - began:.0f} s: {len(load.acknowledged)} starts acknowledged, "
+        f"{load.unknown} answers missed, {len(effects)} effects, {again} of them by a later attempt, "
+        f"{account.claims} claims, {report.counts.spanning_instances} instances on both sides of one"
+    )
+
+    assert [] == judge(load.acknowledged, account, effects)
+    assert (0, ()) == (report.exit_code, report.findings)
+    assert [0] * WORKERS == codes
+    # Each kill interrupted something: an activity that had to run again.
+    assert report.counts.activities_redispatched >= KILLS
