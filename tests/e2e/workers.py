@@ -1,0 +1,63 @@
+"""Workers as processes of the command line, for end-to-end tests: an app from a file of the test's own."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+PLENTY_SECONDS = 60.0
+
+
+class WorkerProcess:
+    """`perdure worker app:app` in a directory that has app.py."""
+
+    def __init__(self, directory: Path, servers: str, hub: str, *options: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+        self.log = directory / f"worker-{self.port}.log"
+        environment = {**os.environ, "PERDURE_KAFKA_SESSION_TIMEOUT_MS": "2000"}
+        place = ["--dir", str(directory / f"state-{self.port}"), "--port", str(self.port)]
+        connection = ["--brokers", servers, "--hub", hub, "--log-format", "json"]
+        command = [sys.executable, "-m", "perdure", "worker", "app:app", *connection, *place, *options]
+        with self.log.open("ab") as out:
+            self._process = subprocess.Popen(command, cwd=directory, env=environment, stdout=out, stderr=out)
+
+    @property
+    def code(self) -> int | None:
+        return self._process.poll()
+
+    def wait_until_ready(self) -> None:
+        until(self._is_ready, self.log.read_text)
+
+    def _is_ready(self) -> bool:
+        assert self.code is None, self.log.read_text()
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}/readyz").status_code == httpx.codes.OK
+        except httpx.HTTPError:
+            return False
+
+    def terminate(self) -> None:
+        """Ask it to stop in order."""
+        self._process.terminate()
+
+    def wait(self) -> int:
+        return self._process.wait(PLENTY_SECONDS)
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
+
+
+def until(done: Callable[[], bool], story: Callable[[], str] = lambda: "it did not happen") -> None:
+    """Wait for a condition."""
+    deadline = time.monotonic() + PLENTY_SECONDS
+    while not done():
+        assert time.monotonic() < deadline, story()
+        time.sleep(0.05)
