@@ -68,7 +68,9 @@ class Intake:
 
     def answer(self, message: Inbound, code: ReplyCode, text: str = "", *, created: bool = False) -> None:
         if message.reply_to is not None:
-            self.answers.append(Answer(message.reply_to, message.request_id, code, text, created))
+            execution = self.draft.started.execution_id if self.draft is not None else ""
+            identity = (self.instance_id, execution)
+            self.answers.append(Answer(message.reply_to, message.request_id, code, text, created, *identity))
 
     def running(self, message: Inbound) -> Draft | None:
         """The instance if it can still take requests; else the requester is told why not."""

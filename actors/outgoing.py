@@ -22,13 +22,16 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a requester is told once the turn is confirmed. `created` goes with starts."""
+    """What a requester is told once the turn is confirmed. `created` goes with starts; instance and execution are those that were
+    there when it was answered, for what changes nothing."""
 
     reply_to: ReplyTo
     request_id: str
     code: ReplyCode
     message: str = ""
     created: bool = False
+    instance_id: str = ""
+    execution_id: str = ""
 
 
 def sends_of(state: InstanceState | Draft, events: Sequence[HistoryEvent]) -> list[Outgoing]:

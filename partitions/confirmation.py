@@ -181,10 +181,10 @@ class Confirmation:
         self._home.queries.tell_ended(ended, as_of)
 
     def _answer(self, record: Decided, answer: Answer, as_of: int) -> None:
-        execution = record.after.execution_id if record.after is not None else None
+        execution = record.after.execution_id if record.after is not None else answer.execution_id
         fields: dict[str, object] = {
-            "instance_id": record.instance_id,
-            "execution_id": execution,
+            "instance_id": record.instance_id or answer.instance_id,
+            "execution_id": execution or None,
             "message": answer.message,
             "created": answer.created,
         }

@@ -129,7 +129,7 @@ def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: s
         start_at_ms=0 if start_at is None else milliseconds_of(start_at, "start_at"),
         reuse=_REUSE[_if_exists(options.get("if_exists", IfExists.REJECT))],
         reuse_statuses=tuple(int(status) for status in statuses_of(options.get("replace_statuses", ()))),
-        events=tuple(_event(event, payload) for event, payload in options.get("events", ())),
+        events=tuple((each.name, each.input) for each in (make_event(*event) for event in options.get("events", ()))),
         tell_end=options.get("tell_end", True),
     )
     instance_id = options.get("instance_id")
@@ -142,7 +142,20 @@ def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: s
 
 def make_event(name: str, value: Any) -> ms.RaiseEvent:
     """An external event. Raises InvalidRequest."""
-    return ms.RaiseEvent(*_event(name, value))
+    try:
+        payload = encode_plain(value)
+    except ValueRefused as error:
+        raise InvalidRequest(f"event {name!r}: {error}", error.path) from error
+    return event_of_payload(name, payload)
+
+
+def event_of_payload(name: str, payload: bytes) -> ms.RaiseEvent:
+    """An external event whose payload is JSON already. Raises InvalidRequest."""
+    try:
+        check_event_name(name)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+    return ms.RaiseEvent(name, check_payload(payload, f"event {name!r}"))
 
 
 def make_list(options: ListOptions) -> ListRequest:
@@ -220,17 +233,6 @@ def statuses_of(statuses: Sequence[Status | str]) -> tuple[Status, ...]:
             raise InvalidRequest(f"a status is one of {', '.join(_STATUSES)}; found {status!r}")
         found.append(Status[name])
     return tuple(found)
-
-
-def _event(name: str, value: Any) -> tuple[str, bytes]:
-    try:
-        check_event_name(name)
-        payload = encode_plain(value)
-    except ValueRefused as error:
-        raise InvalidRequest(f"event {name!r}: {error}", error.path) from error
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from error
-    return name, check_payload(payload, f"event {name!r}")
 
 
 def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:

@@ -97,7 +97,7 @@ def decode_json(text: bytes) -> Any:
 
 def encode_json(value: Any) -> bytes:
     """The reverse, for values that were JSON."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def instance_of(view: View) -> Instance:

@@ -24,8 +24,7 @@ from perdure.client.requests import (
     check_payload,
     checked_id,
     checked_request_id,
-    encode_payload,
-    make_event,
+    event_of_payload,
     make_list,
     start_of_payload,
 )
@@ -237,8 +236,8 @@ class _Routes:
             tell_end=False,
         )
         # A request that is repeated must name the same instance, whether it brought an id or not.
-        payload = encode_payload(body.name, body.input)
-        started = (await self._client.send_start(start_of_payload(body.name, payload, options, request_id))).started
+        request = start_of_payload(body.name, _payload(body.input), options, request_id)
+        started = (await self._client.send_start(request)).started
         assert started is not None
         held = None if started.held is None else {"kind": started.held.kind, "reason": started.held.reason}
         content = {
@@ -288,7 +287,7 @@ class _Routes:
             value = decode_json(body) if body else None
         except ValueError as error:
             raise InvalidRequest(f"the body is no JSON: {error}") from error
-        return await self._change(instance_id, make_event(unquote(event), value), request_id)
+        return await self._change(instance_id, event_of_payload(unquote(event), _payload(value)), request_id)
 
     async def cancel(self, instance_id: InstanceId, request_id: RequestId, body: ReasonBody | None = None) -> Response:
         """Ask an instance to stop, so that it can compensate."""
@@ -299,7 +298,7 @@ class _Routes:
     ) -> Response:
         """End an instance without asking it."""
         body = body or TerminateBody()
-        reason = check_payload(encode_payload("", body.reason), "the reason")
+        reason = check_payload(_payload(body.reason), "the reason")
         return await self._change(instance_id, Terminate(reason, body.recursive), request_id)
 
     async def suspend(self, instance_id: InstanceId, request_id: RequestId, body: ReasonBody | None = None) -> Response:
@@ -317,6 +316,14 @@ class _Routes:
     async def _change(self, instance_id: str, change: Change, request_id: str) -> Response:
         await self._client.transport.change(instance_id, change, request_id, self._client.timeout)
         return Response(status_code=204)
+
+
+def _payload(value: Any) -> bytes:
+    """JSON that came as JSON, integers of any size included."""
+    try:
+        return encode_json(value)
+    except ValueError as error:
+        raise InvalidRequest(f"this is no JSON: {error}") from error
 
 
 def _reason(body: ReasonBody | None) -> str:
