@@ -186,7 +186,12 @@ def main() -> None:
     servers, hub = sys.argv[1:]
     loop = BareLoop(servers, hub)
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
+
+    def follow_stdin() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=follow_stdin, daemon=True).start()
     while not ended.is_set():
         loop.step()
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 import orjson
 import psutil
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    NewTopic,  # pyright: ignore[reportPrivateImportUsage]
+)
 
 from .bare_loop import kafka_producer, kafka_reader
 from .jobs import Job

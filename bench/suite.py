@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from perdure.partitions.ports import HubIdentity, LogRecord, LogSpan
@@ -44,11 +45,11 @@ class Group:
 
 def groups_of(effort: Effort) -> Iterator[Group]:
     for activities in (3, 5):
-        yield Group(lambda kind, n=activities: hello_job(n, kind), Load(effort.latency_instances, 1))
+        yield Group(partial(hello_job, activities), Load(effort.latency_instances, 1))
         for in_flight in (100, 400):
-            yield Group(lambda kind, n=activities: hello_job(n, kind), Load(effort.throughput_instances, in_flight))
-    yield Group(lambda kind: sequence_job(100, kind), Load(effort.wide_instances, 10))
-    yield Group(lambda kind: fan_out_job(100, kind), Load(effort.wide_instances, 10), bare=False)
+            yield Group(partial(hello_job, activities), Load(effort.throughput_instances, in_flight))
+    yield Group(partial(sequence_job, 100), Load(effort.wide_instances, 10))
+    yield Group(partial(fan_out_job, 100), Load(effort.wide_instances, 10), bare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,7 @@ class Epoch(Generic[T]):
         first = self.next_offset
         room = self._record_bytes_max - ENVELOPE_BYTES_MAX - len(instance_id.encode())
         pieces = [body] if len(body) <= room else [body[at : at + room] for at in range(0, len(body), room)]
+        appended: Appended[T] | None = None
         for part, piece in enumerate(pieces):
             opening, self._opening = self._opening, None
             envelope = Envelope(
@@ -92,6 +93,7 @@ class Epoch(Generic[T]):
             self._in_flight.append((self.next_offset, appended if part == len(pieces) - 1 else None))
             self.next_offset += 1
             self._unsent.append((instance_id, value))
+        assert appended is not None
         self.send_backlog()
         return appended
 

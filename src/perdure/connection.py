@@ -40,12 +40,19 @@ def find_dev(directory: Path) -> RunningDev | None:
     """The dev that serves this state directory, if it is running."""
     try:
         found = RunningDev(**json.loads((directory / DEV_FILE).read_text(encoding="utf-8")))
-        os.kill(found.pid, 0)
-    except PermissionError:
-        return found
     except (OSError, ValueError, TypeError):
         return None
-    return found
+    return found if _is_running(found.pid) else None
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # it runs, and is somebody else's
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def connect_transport(loaded: Loaded) -> Transport:

@@ -213,6 +213,7 @@ class Worker:
         known = self._hand_overs.get(partition)
         if known is not None:
             known.revoked |= revoked
+            known.deadline = known.deadline if known.releasing else min(known.deadline, until)
         elif owner is not None:
             self._hand_overs[partition] = _HandOver(until, revoked)
             owner.drain()

@@ -147,18 +147,23 @@ def read_json(text: str | None, flag: str) -> Any:
     """The value of a JSON flag. Raises ConfigError."""
     if text is None:
         return None
+    given = _read_argument(text, flag)
     try:
-        if text == "-":
-            text = sys.stdin.read()
-        elif text.startswith("@"):
-            text = Path(text[1:]).read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=_refuse_constant)
-    except OSError as error:
-        raise ConfigError(f"{flag}: {error}") from error
+        return json.loads(given, parse_constant=_refuse_constant)
     except ValueError as error:
         raise ConfigError(
-            f"""{flag} wants JSON, found {text[:60]!r} ({error}); a string needs its quotes: '"Ada"'"""
+            f"""{flag} wants JSON, found {given[:60]!r} ({error}); a string needs its quotes: '"Ada"'"""
         ) from error
+
+
+def _read_argument(text: str, flag: str) -> str:
+    """The argument itself, standard input for `-`, or the file for `@FILE`."""
+    try:
+        if text == "-":
+            return sys.stdin.read()
+        return Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{flag}: {error}") from error
 
 
 def _refuse_constant(name: str) -> Any:
