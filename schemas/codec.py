@@ -3,18 +3,23 @@
 from .avro import UnknownFormat, WireError
 from .message_codec import INBOX_MARK, REPLY_MARK, decode_inbound, decode_reply, encode_inbound, encode_reply
 from .record_codec import (
+    CHUNK_MARK,
     HISTORY_MARK,
     MANIFEST_MARK,
+    decode_attempt,
     decode_carried,
     decode_checkpoint,
+    decode_chunk,
     decode_claim,
     decode_envelope,
     decode_event,
     decode_level,
     decode_manifest,
     decode_turn,
+    encode_attempt,
     encode_carried,
     encode_checkpoint,
+    encode_chunk,
     encode_claim,
     encode_envelope,
     encode_event,
@@ -28,6 +33,7 @@ from .record_codec import (
 from .vocabulary import LEVELS, VOCABULARY, EventKind, Vocabulary, event_kind
 
 __all__ = [
+    "CHUNK_MARK",
     "HISTORY_MARK",
     "INBOX_MARK",
     "LEVELS",
@@ -38,8 +44,10 @@ __all__ = [
     "UnknownFormat",
     "Vocabulary",
     "WireError",
+    "decode_attempt",
     "decode_carried",
     "decode_checkpoint",
+    "decode_chunk",
     "decode_claim",
     "decode_envelope",
     "decode_event",
@@ -48,8 +56,10 @@ __all__ = [
     "decode_manifest",
     "decode_reply",
     "decode_turn",
+    "encode_attempt",
     "encode_carried",
     "encode_checkpoint",
+    "encode_chunk",
     "encode_claim",
     "encode_envelope",
     "encode_event",

@@ -1,7 +1,7 @@
 """History records, manifests and the digest: values to bytes and back.
 
 The first byte of a value says what it is: 0xD0 a history record, 0xD1 an inbox message, 0xD2 a reply, 0xD3 a snapshot's
-manifest. The rest is Avro. An envelope's `format` is the level that brought its body's schema; a build reads every format
+manifest, 0xD4 a piece of one. The rest is Avro. An envelope's `format` is the level that brought its body's schema; a build reads every format
 that ever shipped and raises UnknownFormat on the others (R12).
 """
 
@@ -12,6 +12,7 @@ from .avro import RecordSchema, UnknownFormat, WireError, shipped
 from .events import HistoryEvent
 from .records import (
     DIGEST_BYTES,
+    Attempt,
     CarriedHistory,
     Checkpoint,
     Claim,
@@ -27,11 +28,12 @@ from .records import (
 )
 from .shapes import shape_of
 from .vocabulary import VOCABULARY, Vocabulary
-from .writer import make_encode
+from .writer import make_encode, put_bytes
 
 T = TypeVar("T")
 HISTORY_MARK = b"\xd0"
 MANIFEST_MARK = b"\xd3"
+CHUNK_MARK = b"\xd4"
 
 # A new format of a body is a new line here and a schema in v<level>/ beside the old one.
 FORMATS: dict[type[Any], tuple[int, ...]] = {
@@ -40,6 +42,7 @@ FORMATS: dict[type[Any], tuple[int, ...]] = {
     Checkpoint: (1,),
     CarriedHistory: (1,),
     LevelRaised: (1,),
+    Attempt: (1,),
 }
 BODIES: dict[int, type[Any]] = {
     RecordKind.CLAIM: Claim,
@@ -49,6 +52,7 @@ BODIES: dict[int, type[Any]] = {
     RecordKind.CARRIED: CarriedHistory,
     RecordKind.FORGOTTEN: TurnBody,
     RecordKind.LEVEL: LevelRaised,
+    RecordKind.ATTEMPT: Attempt,
 }
 _SCHEMAS = {(cls, level): shipped(cls.__name__, level) for cls, levels in FORMATS.items() for level in levels}
 _ENCODES = {key: make_encode(schema) for key, schema in _SCHEMAS.items() if key[0] is not TurnBody}
@@ -56,6 +60,7 @@ _ENVELOPE = shipped("Envelope", 1)
 _encode_envelope = make_encode(_ENVELOPE, mark=HISTORY_MARK)
 _MANIFEST = shipped("SnapshotManifest", 1)
 _encode_manifest = make_encode(_MANIFEST, mark=MANIFEST_MARK)
+_CHUNK = shipped("SnapshotChunk", 1)
 
 
 def format_of(kind: int, level: int) -> int:
@@ -146,6 +151,26 @@ def encode_manifest(manifest: SnapshotManifest) -> bytes:
 
 def decode_manifest(value: bytes) -> SnapshotManifest:
     return shape_of(SnapshotManifest).read(_MANIFEST, strip_mark(value, MANIFEST_MARK, "snapshot manifest"))
+
+
+def encode_chunk(data: bytes) -> bytes:
+    """A piece of a snapshot."""
+    out = bytearray(CHUNK_MARK)
+    put_bytes(out, data)
+    return bytes(out)
+
+
+def decode_chunk(value: bytes) -> bytes:
+    data: bytes = _CHUNK.read(strip_mark(value, CHUNK_MARK, "snapshot chunk"))["data"]
+    return data
+
+
+def encode_attempt(attempt: Attempt, level: int = VOCABULARY.level) -> bytes:
+    return _encode(RecordKind.ATTEMPT, attempt, level)
+
+
+def decode_attempt(body: bytes, format: int) -> Attempt:  # noqa: A002
+    return _decode(Attempt, RecordKind.ATTEMPT, body, format)
 
 
 def encode_event(event: HistoryEvent, vocabulary: Vocabulary = VOCABULARY) -> bytes:

@@ -25,6 +25,7 @@ class RecordKind(IntEnum):
     FORGOTTEN = 6
     LEVEL = 7
     TURNS = 8  # several turns in one record: reserved (R1)
+    ATTEMPT = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +139,21 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class CarriedTurn:
+    """One turn as its own record had it: `offset` is where that stood, `body` is a TurnBody of that format."""
+
+    offset: int
+    format: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CarriedHistory:
-    """An instance's whole history again, complete up to `as_of`, so that what is older can be trimmed (R15)."""
+    """An execution's whole history again, complete up to `as_of`, so that what is older can be trimmed (R15)."""
 
     instance_id: str
     as_of: int
-    turns: tuple[bytes, ...]
+    turns: tuple[CarriedTurn, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +165,18 @@ class LevelRaised:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt:
+    """Turns of these instances are about to be taken, by an owner that recovers with care; they survived once the same owner
+    states the next attempt (R13)."""
+
+    time_ms: int
+    instances: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotManifest:
-    """What a snapshot is of (R14). `digest` covers the log up to and including `offset`."""
+    """What a snapshot is of (R14). `offset` is that of a checkpoint, and `digest` covers the log up to and including it. `format`
+    is the store's, `checksum` that of the `chunks` pieces of the store's content, which has `entries` entries."""
 
     cluster_id: str
     topic_id: str
@@ -166,3 +186,5 @@ class SnapshotManifest:
     digest: bytes
     format: int
     checksum: bytes
+    chunks: int
+    entries: int

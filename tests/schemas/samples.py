@@ -87,12 +87,14 @@ TURN = rc.TurnBody(
 )
 CLAIM = rc.Claim("worker-1", TIME_MS, "127.0.0.1:8080", 12, "murmur2", 1, 500)
 CHECKPOINT = rc.Checkpoint(TIME_MS, 999_999, (1_000_000, 1_000_002), SOURCES, (rc.TargetState(3, 300, 299),), 1, 500)
-CARRIED = rc.CarriedHistory("order-1", 12_345, (b"first", b"", b"third"))
+CARRIED = rc.CarriedHistory("order-1", 12_345, (rc.CarriedTurn(300, 1, b"first"), rc.CarriedTurn(301, 2, b"")))
+ATTEMPT = rc.Attempt(TIME_MS, ("order-1", "ördér-2"))
 LEVEL = rc.LevelRaised(2, TIME_MS)
 ENVELOPE = rc.Envelope(
     rc.RecordKind.TURN, 1, 12_000, 12_345, DIGEST, "ördér-1", b"body", 1, 3, rc.Opening(11_999, DIGEST[::-1])
 )
-MANIFEST = rc.SnapshotManifest("cluster-1", "topic-1", 11, 12_000, 12_345, DIGEST, 1, b"checksum")
+MANIFEST = rc.SnapshotManifest("cluster-1", "topic-1", 11, 12_000, 12_345, DIGEST, 1, b"checksum", 300, 1_000_000)
+CHUNK = b"some of a store"
 
 RECORDS: dict[str, Any] = {
     "TurnBody": TURN,
@@ -100,4 +102,5 @@ RECORDS: dict[str, Any] = {
     "Checkpoint": CHECKPOINT,
     "CarriedHistory": CARRIED,
     "LevelRaised": LEVEL,
+    "Attempt": ATTEMPT,
 }

@@ -26,6 +26,7 @@ ENCODE: dict[type[Any], Callable[[Any], bytes]] = {
     rc.Checkpoint: lambda checkpoint: codec.encode_checkpoint(replace(checkpoint, level=1)),
     rc.CarriedHistory: codec.encode_carried,
     rc.LevelRaised: codec.encode_level,
+    rc.Attempt: codec.encode_attempt,
 }
 DECODE: dict[type[Any], Callable[[bytes, int], Any]] = {
     rc.TurnBody: codec.decode_turn,
@@ -33,6 +34,7 @@ DECODE: dict[type[Any], Callable[[bytes, int], Any]] = {
     rc.Checkpoint: codec.decode_checkpoint,
     rc.CarriedHistory: codec.decode_carried,
     rc.LevelRaised: codec.decode_level,
+    rc.Attempt: codec.decode_attempt,
 }
 
 

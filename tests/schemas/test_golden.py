@@ -17,11 +17,13 @@ DECODE: dict[str, tuple[Callable[[bytes], Any], Any]] = {
     "reply": (codec.decode_reply, samples.REPLY),
     "envelope": (codec.decode_envelope, samples.ENVELOPE),
     "manifest": (codec.decode_manifest, samples.MANIFEST),
+    "chunk": (codec.decode_chunk, samples.CHUNK),
     "record.TurnBody": (lambda data: codec.decode_turn(data, 1), samples.TURN),
     "record.Claim": (lambda data: codec.decode_claim(data, 1), samples.CLAIM),
     "record.Checkpoint": (lambda data: codec.decode_checkpoint(data, 1), samples.CHECKPOINT),
     "record.CarriedHistory": (lambda data: codec.decode_carried(data, 1), samples.CARRIED),
     "record.LevelRaised": (lambda data: codec.decode_level(data, 1), samples.LEVEL),
+    "record.Attempt": (lambda data: codec.decode_attempt(data, 1), samples.ATTEMPT),
 }
 
 

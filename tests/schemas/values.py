@@ -81,4 +81,4 @@ def messages() -> st.SearchStrategy[ms.Inbound]:
     return st.builds(ms.Inbound, body=st.one_of(*map(any_of, TRAVELLING)), forwards=INTS, **given)
 
 
-RECORDS = (rc.TurnBody, rc.Claim, rc.Checkpoint, rc.CarriedHistory, rc.LevelRaised)
+RECORDS = (rc.TurnBody, rc.Claim, rc.Checkpoint, rc.CarriedHistory, rc.LevelRaised, rc.Attempt)

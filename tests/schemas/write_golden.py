@@ -18,11 +18,13 @@ def encoded() -> Iterator[tuple[str, bytes]]:
     yield "reply", codec.encode_reply(samples.REPLY)
     yield "envelope", codec.encode_envelope(samples.ENVELOPE)
     yield "manifest", codec.encode_manifest(samples.MANIFEST)
+    yield "chunk", codec.encode_chunk(samples.CHUNK)
     yield "record.TurnBody", codec.encode_turn(samples.TURN)
     yield "record.Claim", codec.encode_claim(samples.CLAIM)
     yield "record.Checkpoint", codec.encode_checkpoint(samples.CHECKPOINT)
     yield "record.CarriedHistory", codec.encode_carried(samples.CARRIED)
     yield "record.LevelRaised", codec.encode_level(samples.LEVEL)
+    yield "record.Attempt", codec.encode_attempt(samples.ATTEMPT)
 
 
 def write_golden() -> None:
