@@ -46,8 +46,8 @@ class Faults:
         """Whether the next send finds the local queue full."""
         return False
 
-    def take_late_landing(self, partition: int) -> int | None:
-        """After how many steps the appends of a closed history writer land all the same; None: they are gone."""
+    def take_late_landing(self, topic: str, partition: int) -> int | None:
+        """After how many steps what a closed sender had on its way lands all the same; None: it is gone."""
         return None
 
     def take_gap(self, partition: int) -> int:
@@ -69,8 +69,8 @@ class FaultScript(Faults):
     def take_fate(self, topic: str, partition: int) -> Fate:
         return next(self._fates.get(topic, iter(())), FINE)
 
-    def take_late_landing(self, partition: int) -> int | None:
-        return self._late_landing
+    def take_late_landing(self, topic: str, partition: int) -> int | None:
+        return self._late_landing if topic == HISTORY else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class RandomFaults(Faults):
     def take_refusal(self, topic: str, partition: int) -> bool:
         return self._happens(self._rates.refused)
 
-    def take_late_landing(self, partition: int) -> int | None:
+    def take_late_landing(self, topic: str, partition: int) -> int | None:
         return self._dice.randint(0, self._rates.delay_steps_max) if self._happens(self._rates.late) else None
 
     def take_gap(self, partition: int) -> int:

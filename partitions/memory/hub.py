@@ -1,7 +1,8 @@
 """The "broker" in memory: topics that several logs (owners, processes) share, and the way of every record to them.
 
 Rules of this file: no thread, no clock of its own, no randomness of its own. Records travel in lanes, one for each sender and
-partition and in order; `step` moves every lane on, and every call that waits or takes makes a step.
+partition and in order; `step` moves every lane on, and every call that waits or takes makes a step (unless somebody else sets
+the pace).
 """
 
 from bisect import bisect_left
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from ..ports import Clock, HubIdentity, LogRecord, LogSpan, LogUnavailable
-from .faults import HISTORY, INBOX, Fate, Faults, Reporting
+from .faults import INBOX, Fate, Faults, Reporting
 
 _offset = attrgetter("offset")
 NOT_SENT = "the record was lost on its way"
@@ -85,6 +86,16 @@ class Lane:
     def send(self, key: str, value: bytes, landed: Landed | None, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         fate = self._hub.faults.take_fate(self._topic, self._partition)
         self._sent.append(Sent(key, value, tuple(headers), landed, fate, fate.delay))
+        self._hub.note_busy(self)
+
+    @property
+    def steps_to_landing(self) -> int:
+        """How many steps until the first record on its way lands."""
+        return self._sent[0].delay + 1
+
+    def skip(self, steps: int) -> None:
+        """Move on by fewer steps than it takes to land."""
+        self._sent[0].delay -= steps
 
     def step(self) -> None:
         """Let land what is due."""
@@ -121,7 +132,8 @@ class MemoryHub:
     """One hub's topics in memory. Without faults everything sent is delivered at the next call that waits or takes.
 
     `advance` is called by a `wait` that finds nothing, with the seconds that it may let pass: where time is virtual, here it
-    goes on. `unavailable` makes every read fail and holds back every record.
+    goes on. `unavailable` makes every read fail and holds back every record. `paced`: records move only by `step` and `skip`,
+    which a simulation calls as time goes on.
     """
 
     def __init__(
@@ -137,13 +149,13 @@ class MemoryHub:
         self.faults = faults or Faults()
         self.advance = advance
         self.unavailable = False
+        self.paced = False
         self.record_bytes_max = 1_000_000
         self.in_flight_max = 100_000
         self._hub = hub
         self._partition_count = partition_count
         self._created = 0
-        self._lanes: list[Lane] = []
-        self._detached: list[Lane] = []
+        self._busy: dict[Lane, None] = {}
         self._journals: dict[tuple[str, int], Journal] = {}
         self.recreate()
 
@@ -170,27 +182,45 @@ class MemoryHub:
         return offset
 
     def open_lane(self, topic: str, partition: int) -> Lane:
-        lane = Lane(self, topic, partition)
-        self._lanes.append(lane)
-        return lane
+        return Lane(self, topic, partition)
+
+    def note_busy(self, lane: Lane) -> None:
+        """It has records on their way."""
+        self._busy[lane] = None
 
     def close_lane(self, lane: Lane, topic: str, partition: int) -> None:
-        """The sender is gone; its appends to the history may land all the same (R4)."""
-        self._lanes.remove(lane)
-        delay = self.faults.take_late_landing(partition) if topic == HISTORY and len(lane) else None
+        """The sender is gone; what it sent may land all the same (R4)."""
+        delay = self.faults.take_late_landing(topic, partition) if len(lane) else None
         if delay is None:
             lane.drop()
+            self._busy.pop(lane, None)
         else:
             lane.detach(delay)
-            self._detached.append(lane)
+
+    def poll(self) -> None:
+        """Called by whoever waits or takes: a step, unless somebody else sets the pace."""
+        if not self.paced:
+            self.step()
 
     def step(self) -> None:
         """Move every record on its way one step on."""
         if self.unavailable:
             return
-        for lane in (*self._lanes, *self._detached):
+        for lane in list(self._busy):
             lane.step()
-        self._detached = [lane for lane in self._detached if len(lane)]
+            if not len(lane):
+                self._busy.pop(lane, None)
+
+    @property
+    def steps_to_landing(self) -> int | None:
+        """How many steps until a record lands; None while none is on its way, or none gets through."""
+        return None if self.unavailable else min((lane.steps_to_landing for lane in self._busy), default=None)
+
+    def skip(self, steps: int) -> None:
+        """Make `steps` steps at once, fewer than it takes any record to land."""
+        if not self.unavailable:
+            for lane in self._busy:
+                lane.skip(steps)
 
     def check(self) -> None:
         if self.unavailable:

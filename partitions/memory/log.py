@@ -36,7 +36,7 @@ class MemoryHistoryWriter:
         self._reports.append(Report(offset, error))
 
     def take_reports(self) -> Sequence[Report]:
-        self._hub.step()
+        self._hub.poll()
         reports, self._reports = self._reports, []
         return reports
 
@@ -74,7 +74,7 @@ class MemoryInboxReader:
         self._paused.discard(partition)
 
     def take(self, records_max: int) -> Sequence[tuple[int, LogRecord]]:
-        self._hub.step()
+        self._hub.poll()
         taken: list[tuple[int, LogRecord]] = []
         room = self._hub.faults.take_short_read(records_max)
         for partition, position in self._readable():
@@ -118,7 +118,7 @@ class MemoryPublisher:
     def flush(self, timeout_seconds: float) -> None:
         """Deliver all; a step stands for a millisecond of the time-out."""
         for _ in range(max(1, int(timeout_seconds * 1000))):
-            self._hub.step()
+            self._hub.poll()
             self.serve()
             if not any(map(len, self._lanes.values())):
                 return
@@ -161,7 +161,7 @@ class MemoryReplies:
 
     def take(self, timeout_seconds: float) -> Sequence[LogRecord]:
         journal = self._hub.journal(REPLIES, self.partition)
-        self._hub.step()
+        self._hub.poll()
         if journal.end <= self._position and self._hub.advance is not None:
             self._hub.advance(timeout_seconds)
         records = journal.read(self._position, journal.end)
@@ -208,7 +208,7 @@ class MemoryLog:
 
     def wait(self, timeout_seconds: float) -> None:
         """Make a step; let virtual time go on if nothing is there. Never blocks."""
-        self._hub.step()
+        self._hub.poll()
         there = (
             self.publisher.serve()
             or self._woken

@@ -92,10 +92,11 @@ class Worker:
     def __init__(
         self, app: RunnableApp, log: Log, membership: Membership, stores: Stores, settings: WorkerSettings
     ) -> None:
-        self.clock = SystemClock()
         self.log = log
         self.settings = settings
-        self.pool = LocalPool(find_local(app, self.clock), self.clock, log.wake, settings.pool)
+        self._watchdog: TurnWatchdog | None = None
+        self._parts = self._make_parts(app, stores)
+        self.clock, self.pool = self._parts.clock, self._parts.pool
         self.owners: dict[int, PartitionOwner] = {}
         self.crashes: defaultdict[int, Crashes] = defaultdict(Crashes)
         self.inbox_lag: dict[int, int] = {}
@@ -103,13 +104,17 @@ class Worker:
         self.round_at = self.clock.monotonic()
         self._membership = membership
         self._stores = stores
-        self._watchdog: TurnWatchdog | None = None
-        self._parts = OwnerParts(log, stores, self.pool, app, self.clock, Random(), self._watch_turn)  # noqa: S311
         self._phases: dict[int, Phase] = {}
         self._hand_overs: dict[int, _HandOver] = {}
         self._stop_asked = False
         self._draining = False
         self._lag_at = 0.0
+
+    def _make_parts(self, app: RunnableApp, stores: Stores) -> OwnerParts:
+        """What the owners are given: real time and real activities. A simulation has its own."""
+        clock = SystemClock()
+        pool = LocalPool(find_local(app, clock), clock, self.log.wake, self.settings.pool)
+        return OwnerParts(self.log, stores, pool, app, clock, Random(), self._watch_turn)  # noqa: S311
 
     def stop(self) -> None:
         """Take no new turns, let activities end, hand over, and return from `run`. Any thread may call it."""
