@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -18,8 +19,7 @@ class WorkerProcess:
     """`perdure worker app:app` in a directory that has app.py."""
 
     def __init__(self, directory: Path, servers: str, hub: str, *options: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
+        self.port = free_pair()
         self.log = directory / f"worker-{self.port}.log"
         environment = {**os.environ, "PERDURE_KAFKA_SESSION_TIMEOUT_MS": "2000"}
         place = ["--dir", str(directory / f"state-{self.port}"), "--port", str(self.port)]
@@ -53,6 +53,15 @@ class WorkerProcess:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
+
+
+def free_pair() -> int:
+    """A port that was free a moment ago and so was the next one, where a second process answers."""
+    while True:
+        with suppress(OSError), socket.create_server(("127.0.0.1", 0)) as first:
+            port: int = first.getsockname()[1]
+            with socket.create_server(("127.0.0.1", port + 1)):
+                return port
 
 
 def until(done: Callable[[], bool], story: Callable[[], str] = lambda: "it did not happen") -> None:

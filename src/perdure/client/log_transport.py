@@ -40,10 +40,11 @@ _FULL_PAUSE_SECONDS = 0.01
 class Ticket:
     """The answers to one request: the first one, and for a start or a wait the news that the instance has ended."""
 
-    __slots__ = ("__weakref__", "ended", "first", "request_id", "trouble")
+    __slots__ = ("__weakref__", "asked_at", "ended", "first", "request_id", "trouble")
 
     def __init__(self, request_id: str, loop: asyncio.AbstractEventLoop) -> None:
         self.request_id = request_id
+        self.asked_at = loop.time()
         self.first: asyncio.Future[Reply] = loop.create_future()
         self.ended: asyncio.Future[Reply] = loop.create_future()
         self.trouble = ""
@@ -256,9 +257,10 @@ class LogTransport:
         opened = await self._ready()
         until = float("inf") if seconds is None else opened.loop.time() + seconds
         partition = partition_of(instance_id, opened.partition_count)
-        told = isinstance(ticket, Ticket)
         mine = ticket if isinstance(ticket, Ticket) else self._ticket(uuid4().hex, opened)
-        if not told:
+        # A watch that is not young may be gone with the owner that had it.
+        told = mine is ticket and (mine.ended.done() or opened.loop.time() - mine.asked_at < RESEND_SECONDS)
+        if mine is not ticket:
             mine.first.cancel()  # so that whatever comes is about the end
         inbound = Inbound(instance_id, Query(QueryKind.WAIT), mine.request_id, reply_to=opened.reply_to)
         value, pause = encode_inbound(inbound), RESEND_SECONDS
