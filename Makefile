@@ -41,7 +41,7 @@ bench: setup ## race the engine against a bare loop and write build/bench.json (
 	@$(PY) -m bench --$(BENCH)
 
 kill-test: setup ## kill workers again and again on a real broker and count every effect (KILLS=20)
-	@PERDURE_KILLS=$(KILLS) $(PY) -m pytest -s -m kafka tests/test_kill.py
+	@KILL_TEST_KILLS=$(KILLS) $(PY) -m pytest -s -m kafka tests/test_kill.py
 
 models: setup ## search the small models of the log's rules to the end, within wide bounds (minutes)
 	@$(PY) -m tests.models

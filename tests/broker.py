@@ -236,19 +236,34 @@ def wait_until_up(servers: str, alive: Any) -> None:
     raise NoBroker(f"no broker answered at {servers} within {START_SECONDS} s")
 
 
+def run_limited(command: Sequence[str], seconds: float) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end and return what it said; NoBroker, and no process left, when it does not end in time."""
+    # In a group of its own, since what hangs is often the child of a script. To a file, since a pipe ends with its last holder.
+    with tempfile.TemporaryFile("w+", errors="replace") as out:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise NoBroker(f"`{' '.join(command)}` did not end within {seconds:g} s") from None
+        out.seek(0)
+        return subprocess.CompletedProcess(command, code, out.read())
+
+
 def probe(command: Sequence[str]) -> str:
     """Run a command that must answer; raise NoBroker with the reason where it does not. A stub that is merely there does not count."""
-    name = Path(command[0]).name
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PROBE_SECONDS)
+        done = run_limited(command, PROBE_SECONDS)
     except FileNotFoundError:
-        raise NoBroker(f"no {name}") from None
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NoBroker(f"`{' '.join(command)}`: {error}") from None
+        raise NoBroker(f"no {Path(command[0]).name}") from None
+    except OSError as error:
+        raise NoBroker(f"`{' '.join(command)}`: {error.strerror}") from None
     if done.returncode != 0:
-        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise NoBroker(f"`{' '.join(command)}` failed: {' '.join(last)[:200]}")
-    return done.stdout + done.stderr
+        raise NoBroker(f"`{' '.join(command)}` failed: {' '.join(done.stdout.strip().splitlines()[-1:])[:200]}")
+    return done.stdout
 
 
 def find_java() -> str:
@@ -280,13 +295,26 @@ def fetch_jars() -> None:
         f"-Dmaven.repo.local={ROOT / 'build' / 'maven'}",
         "-DincludeScope=runtime",
     ]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=FETCH_SECONDS)
-    except subprocess.TimeoutExpired:
-        raise NoBroker(f"Maven did not fetch a broker's jars within {FETCH_SECONDS} s") from None
-    if done.returncode != 0:
-        raise NoBroker(f"Maven could not fetch a broker's jars: {(done.stdout + done.stderr).strip()[-300:]}")
+    done = run_limited(command, FETCH_SECONDS)
+    if done.returncode != 0 or not list(LIBS.glob("kafka_2*.jar")):
+        raise NoBroker(
+            f"Maven could not fetch a broker's jars: {' '.join(done.stdout.split())[-300:] or 'it said nothing'}"
+        )
     (LIBS / "complete").touch()
+
+
+def fetch() -> None:
+    """Have a broker's image or jars here, so that a run needs no network."""
+    try:
+        probe(["docker", "info"])
+        if run_limited(["docker", "image", "inspect", IMAGE], PROBE_SECONDS).returncode != 0:
+            run_limited(["docker", "pull", "--quiet", IMAGE], FETCH_SECONDS).check_returncode()
+    except (NoBroker, subprocess.CalledProcessError) as no_docker:
+        try:
+            find_java()
+            fetch_jars()
+        except NoBroker as no_java:
+            raise NoBroker(f"{no_docker}; {no_java}") from None
 
 
 def docker_broker() -> Broker:
@@ -334,8 +362,7 @@ def main() -> None:
     given = arguments.parse_args()
     try:
         if given.fetch:
-            find_java()
-            fetch_jars()
+            fetch()
             return
         broker = find_broker(warm=given.warm)
     except NoBroker as error:

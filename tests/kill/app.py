@@ -1,4 +1,4 @@
-"""The app that is killed: every activity leaves its key and attempt in a synced file that the engine knows nothing of."""
+"""The app that is killed: every activity leaves key, attempt and process in a synced file that the engine knows nothing of."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ app = App()
 def append_effect(ctx: ActivityContext, key: str) -> None:
     """One line, durable before the activity goes on."""
     with Path(os.environ[FILE_VARIABLE]).open("ab", buffering=0) as file:
-        file.write(f"{key} {ctx.attempt}\n".encode())
+        file.write(f"{key} {ctx.attempt} {os.getpid()}\n".encode())
         os.fsync(file.fileno())
 
 

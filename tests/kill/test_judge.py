@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.kill.judge import Account, Effect, judge
+from tests.kill.interruptions import Kill, Toll, take_toll
+from tests.kill.judge import Account, Effect, Epoch, judge
 
 GOOD = Account(
     started=Counter(["order"]),
@@ -13,7 +14,7 @@ GOOD = Account(
     attempts={("order/1", 1), ("order/1", 2), ("order/2", 1)},
     completed=Counter([("order/1", 2), ("order/2", 1)]),
 )
-EFFECTS: list[Effect] = [("order/1", 1), ("order/1", 2), ("order/2", 1)]
+EFFECTS = [Effect("order/1", 1, 7), Effect("order/1", 2, 8), Effect("order/2", 1, 7)]
 
 
 def test_a_repeated_key_with_a_recorded_later_attempt_is_fine() -> None:
@@ -28,8 +29,8 @@ def test_a_repeated_key_with_a_recorded_later_attempt_is_fine() -> None:
         (replace(GOOD, ended=Counter()), EFFECTS, "ended 0 times"),
         (replace(GOOD, ended=Counter(order=2)), EFFECTS, "ended 2 times"),
         (replace(GOOD, bad_ends=["order ended as FAILED"]), EFFECTS, "ended as FAILED"),
-        (GOOD, [*EFFECTS, ("order/2", 1)], "attempt 1 of order/2 ran 2 times"),
-        (GOOD, [*EFFECTS, ("order/2", 2)], "attempt 2 of order/2 ran and is not recorded"),
+        (GOOD, [*EFFECTS, Effect("order/2", 1, 8)], "attempt 1 of order/2 ran 2 times"),
+        (GOOD, [*EFFECTS, Effect("order/2", 2, 8)], "attempt 2 of order/2 ran and is not recorded"),
         (GOOD, EFFECTS[:2], "attempt 1 of order/2 completed and never ran"),
         (replace(GOOD, completed=Counter([("order/1", 2)])), EFFECTS, "order/2 ran and never completed"),
         (
@@ -41,3 +42,49 @@ def test_a_repeated_key_with_a_recorded_later_attempt_is_fine() -> None:
 )
 def test_what_is_lost_or_doubled_is_named(account: Account, effects: list[Effect], expected: str) -> None:
     assert [] != [line for line in judge(["order"], account, effects) if expected in line]
+
+
+# Process 7 owned the partition from time 100 on and was killed at 200, in the midst of attempt 1 of order/1; 8 came after it.
+KILL = Kill(7, 200)
+VICTIM = Epoch(7, 100, {("order/1", 1), ("order/2", 1)})
+HEIR = Epoch(8, 300, {("order/1", 2)}, {("order/1", 1)})
+KILLED = replace(
+    GOOD, epochs=[[VICTIM, HEIR]], began_ms={"order": 150, "late": 201, "early": 90}, ended_ms={"early": 200}
+)
+
+
+def test_a_kill_is_charged_with_the_attempt_that_it_interrupted() -> None:
+    assert Toll(1, frozenset({("order/1", 1)})) == take_toll(KILL, KILLED, EFFECTS)
+
+
+@pytest.mark.parametrize(
+    ("kill", "account", "effects"),
+    [
+        pytest.param(Kill(9, 200), KILLED, EFFECTS, id="another process"),
+        pytest.param(Kill(7, 301), KILLED, EFFECTS, id="the partition was another's by then"),
+        pytest.param(KILL, KILLED, EFFECTS[1:], id="the attempt never ran"),
+        pytest.param(KILL, KILLED, [replace(EFFECTS[0], pid=6), *EFFECTS[1:]], id="the attempt ran elsewhere"),
+        pytest.param(
+            KILL, replace(KILLED, epochs=[[VICTIM, replace(HEIR, gave_up=set())]]), EFFECTS, id="nothing was given up"
+        ),
+        pytest.param(
+            KILL,
+            replace(KILLED, epochs=[[replace(VICTIM, dispatched=set()), HEIR]]),
+            EFFECTS,
+            id="not dispatched by it",
+        ),
+        pytest.param(
+            KILL, replace(KILLED, completed=Counter([("order/1", 1)])), EFFECTS, id="the attempt completed all the same"
+        ),
+    ],
+)
+def test_a_kill_that_interrupted_nothing_does_not_count(kill: Kill, account: Account, effects: list[Effect]) -> None:
+    assert frozenset() == take_toll(kill, account, effects).interrupted
+
+
+def test_a_kill_counts_only_under_enough_unfinished_instances() -> None:
+    assert [False, True, False] == [
+        Toll(199, frozenset({("a", 1)})).counts,
+        Toll(200, frozenset({("a", 1)})).counts,
+        Toll(200, frozenset()).counts,
+    ]
