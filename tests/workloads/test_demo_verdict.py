@@ -8,7 +8,7 @@ import pytest
 
 from workloads.demo import verdict
 from workloads.demo.questions import QUESTIONS
-from workloads.demo.verdict import Asked, Tally, check_index, check_log
+from workloads.demo.verdict import Asked, Tally, check_index, check_kill, check_log
 from workloads.memory_index.searching import Answer
 
 GOOD = Tally(
@@ -18,7 +18,7 @@ GOOD = Tally(
 
 
 def test_a_good_log_passes() -> None:
-    assert all(check.holds for check in check_log(GOOD))
+    assert all(check.holds for check in (*check_log(GOOD), *check_kill(GOOD)))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,9 @@ def test_a_good_log_passes() -> None:
     ids=str,
 )
 def test_a_log_with_something_wrong_does_not(bad: dict[str, Any]) -> None:
-    assert 1 == sum(not check.holds for check in check_log(replace(GOOD, **bad)))
+    tally = replace(GOOD, **bad)
+
+    assert 1 == sum(not check.holds for check in (*check_log(tally), *check_kill(tally)))
 
 
 class Index:

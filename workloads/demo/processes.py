@@ -1,4 +1,4 @@
-"""The hub of the demo as processes outside the driver, started as a user would: by the command line."""
+"""Processes outside the driver, started as a user would: by the command line."""
 
 import os
 import signal
@@ -9,16 +9,13 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Protocol
-from uuid import uuid4
+from typing import IO
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from perdure.client import Client
-
-APP = "workloads.app:app"
 READY_SECONDS = 60.0
+_MODELS = ("PERDURE_MODEL_", "PERDURE_EMBEDDING_MODEL", "PERDURE_CORPUS")
 
 
 class DemoFailed(RuntimeError):
@@ -26,10 +23,10 @@ class DemoFailed(RuntimeError):
 
 
 class Command:
-    """One `perdure` process in a process group of its own; what it says goes to a file."""
+    """One `perdure` process in a process group of its own; what it says, and what runs deliver, goes beside `log`."""
 
     def __init__(self, arguments: Sequence[str], log: Path) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PERDURE_")}
+        environment = {**own_environment(), "PERDURE_RESULTS": str(log.with_name("results"))}
         self._log = log
         self._out: IO[bytes] = log.open("ab")
         self._process = subprocess.Popen(
@@ -63,118 +60,19 @@ class Command:
         self._out.close()
 
 
-class DemoHub(Protocol):
-    """A hub that is to be killed and to go on."""
-
-    def start(self) -> Client:
-        """Start its processes and return a client."""
-        ...
-
-    def activities_running(self) -> int: ...
-
-    def kill(self) -> str:
-        """Kill with SIGKILL what is to be killed, let the hub go on, and say what was done."""
-        ...
-
-    def look(self) -> Sequence[str]:
-        """The options by which `perdure` commands find it while it runs."""
-        ...
-
-    def stop(self) -> None: ...
+def own_environment() -> dict[str, str]:
+    """This environment without a person's own settings of Perdure, models apart: the driver asks the index with the same."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("PERDURE_") or name.startswith(_MODELS)
+    }
 
 
-class EmbeddedDemo:
-    """`perdure dev`: hub, worker and API in one process on the embedded log."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._directory = root / "hub"
-        self._dev: Command | None = None
-        self._port = free_port()
-
-    def start(self) -> Client:
-        self._start_dev()
-        return Client.http(self._url)
-
-    @property
-    def _url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    def _start_dev(self) -> None:
-        options = ["--dir", str(self._directory), "--hub", "demo", "--port", str(self._port), "--no-replay"]
-        self._dev = Command(["dev", APP, *options], self._root / "hub.log")
-        wait_until_ready(self._url, self._dev)
-
-    def activities_running(self) -> int:
-        return count_running(self._url)
-
-    def kill(self) -> str:
-        assert self._dev is not None
-        self._dev.kill()
-        self._start_dev()
-        return "the hub's process group was killed with SIGKILL, and started again"
-
-    def look(self) -> Sequence[str]:
-        return ("--dir", str(self._directory))
-
-    def stop(self) -> None:
-        if self._dev is not None:
-            self._dev.stop()
-
-
-class KafkaDemo:
-    """Two workers on a real broker; one of them is killed for good."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._hub = f"demo-{uuid4().hex[:8]}"
-        self._broker: subprocess.Popen[str] | None = None
-        self._servers = ""
-        self._workers: dict[str, Command] = {}
-
-    def start(self) -> Client:
-        self._servers = self._start_broker()
-        create = ["hub", "create", "--partitions", "4", *self.look()]
-        subprocess.run([sys.executable, "-m", "perdure", *create], check=True, stdout=subprocess.DEVNULL)
-        for number in range(2):
-            port = free_port()
-            place = ["--dir", str(self._root / f"worker-{number}"), "--port", str(port)]
-            worker = Command(["worker", APP, *self.look(), *place], self._root / f"worker-{number}.log")
-            self._workers[f"http://127.0.0.1:{port}"] = worker
-        for url, worker in self._workers.items():
-            wait_until_ready(url, worker)
-        return Client.kafka(self._hub, self._servers)
-
-    def _start_broker(self) -> str:
-        """`python -m tests.broker` finds or starts one, and ends it when its own stdin is closed."""
-        self._broker = subprocess.Popen(
-            [sys.executable, "-m", "tests.broker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._broker.stdout is not None
-        line = self._broker.stdout.readline().split()
-        if not line:
-            raise DemoFailed("there is no broker: set KAFKA_BOOTSTRAP_SERVERS, or install Docker, or Java 17 and Maven")
-        return line[0]
-
-    def activities_running(self) -> int:
-        return min(count_running(url) for url in self._workers)
-
-    def kill(self) -> str:
-        url = max(self._workers, key=count_running)
-        self._workers.pop(url).kill()
-        return "one of two workers was killed with SIGKILL, and is not started again"
-
-    def look(self) -> Sequence[str]:
-        return ("--hub", self._hub, "--brokers", self._servers)
-
-    def stop(self) -> None:
-        for worker in self._workers.values():
-            worker.stop()
-
-    def stop_broker(self) -> None:
-        """Let the broker go, if it is ours."""
-        if self._broker is not None:
-            self._broker.communicate(timeout=60)
+def run_command(*arguments: str) -> None:
+    """Run a `perdure` command to its end. Raises DemoFailed with what it said."""
+    command = [sys.executable, "-m", "perdure", *arguments]
+    done = subprocess.run(command, env=own_environment(), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise DemoFailed(f"perdure {' '.join(arguments)} exited {done.returncode}: {done.stderr.strip()}")
 
 
 def free_port() -> int:

@@ -83,6 +83,17 @@ def check_log(tally: Tally) -> tuple[Check, ...]:
         ),
         Check("nothing failed", tally.failed == 0, f"{tally.failed} ended otherwise than completed"),
         Check(
+            "the log is whole and its decisions are the code's",
+            tally.exit_code == 0,
+            f"audit exits {tally.exit_code}; findings: {'; '.join(tally.findings) or 'none'}",
+        ),
+    )
+
+
+def check_kill(tally: Tally) -> tuple[Check, ...]:
+    """Hold the log to a kill that met work in the middle."""
+    return (
+        Check(
             "instances lived through the kill",
             tally.spanning > 0,
             f"{tally.spanning} have turns on both sides of a later claim",
@@ -91,11 +102,6 @@ def check_log(tally: Tally) -> tuple[Check, ...]:
             "activities were interrupted and run again",
             tally.redispatched > 0,
             f"{tally.redispatched} were dispatched again with a higher attempt",
-        ),
-        Check(
-            "the log is whole and its decisions are the code's",
-            tally.exit_code == 0,
-            f"audit exits {tally.exit_code}; findings: {'; '.join(tally.findings) or 'none'}",
         ),
     )
 
