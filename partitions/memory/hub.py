@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Protocol
 
 from ..ports import Clock, HubIdentity, LogRecord, LogSpan, LogUnavailable
 from .faults import INBOX, Fate, Faults, Reporting
@@ -70,13 +71,20 @@ class Sent:
     delay: int
 
 
+class Sender(Protocol):
+    """The process whose records travel in a lane. While it is `stalled` none of them moves, as on a network that hangs."""
+
+    stalled: bool
+
+
 class Lane:
     """The way of one sender's records to one partition: in order, each with its fate."""
 
-    def __init__(self, hub: "MemoryHub", topic: str, partition: int) -> None:
+    def __init__(self, hub: "MemoryHub", topic: str, partition: int, sender: Sender) -> None:
         self._hub = hub
         self._topic = topic
         self._partition = partition
+        self._sender = sender
         self._sent: deque[Sent] = deque()
         self._silent = False
 
@@ -89,6 +97,11 @@ class Lane:
         self._hub.note_busy(self)
 
     @property
+    def moves(self) -> bool:
+        """What is on its way gets through."""
+        return not self._sender.stalled
+
+    @property
     def steps_to_landing(self) -> int:
         """How many steps until the first record on its way lands."""
         return self._sent[0].delay + 1
@@ -99,6 +112,8 @@ class Lane:
 
     def step(self) -> None:
         """Let land what is due."""
+        if not self.moves:
+            return
         while self._sent and self._sent[0].delay <= 0:
             self._land(self._sent.popleft())
         if self._sent:
@@ -181,8 +196,8 @@ class MemoryHub:
         journal.append(LogRecord(offset, sent.key.encode(), sent.value, self.clock.wall_ms(), sent.headers))
         return offset
 
-    def open_lane(self, topic: str, partition: int) -> Lane:
-        return Lane(self, topic, partition)
+    def open_lane(self, topic: str, partition: int, sender: Sender) -> Lane:
+        return Lane(self, topic, partition, sender)
 
     def note_busy(self, lane: Lane) -> None:
         """It has records on their way."""
@@ -214,12 +229,13 @@ class MemoryHub:
     @property
     def steps_to_landing(self) -> int | None:
         """How many steps until a record lands; None while none is on its way, or none gets through."""
-        return None if self.unavailable else min((lane.steps_to_landing for lane in self._busy), default=None)
+        moving = () if self.unavailable else (lane for lane in self._busy if lane.moves)
+        return min((lane.steps_to_landing for lane in moving), default=None)
 
     def skip(self, steps: int) -> None:
         """Make `steps` steps at once, fewer than it takes any record to land."""
-        if not self.unavailable:
-            for lane in self._busy:
+        for lane in () if self.unavailable else self._busy:
+            if lane.moves:
                 lane.skip(steps)
 
     def check(self) -> None:

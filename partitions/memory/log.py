@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from ..partitioner import partition_of
 from ..ports import BufferFull, Delivered, HubIdentity, LogRecord, LogSpan, LogTruncated, Report
 from .faults import DEAD_LETTER, HISTORY, INBOX, REPLIES
-from .hub import Landed, Lane, MemoryHub
+from .hub import Landed, Lane, MemoryHub, Sender
 
 
 class MemoryHistoryWriter:
     """The append side of one history partition (`partitions.ports.HistoryWriter`)."""
 
-    def __init__(self, hub: MemoryHub, partition: int) -> None:
+    def __init__(self, hub: MemoryHub, partition: int, sender: Sender) -> None:
         self._hub = hub
         self._partition = partition
-        self._lane: Lane | None = hub.open_lane(HISTORY, partition)
+        self._lane: Lane | None = hub.open_lane(HISTORY, partition, sender)
         self._reports: list[Report] = []
 
     def append(self, key: str, value: bytes) -> None:
@@ -99,8 +99,9 @@ class MemoryInboxReader:
 class MemoryPublisher:
     """What one process sends outside the history (`partitions.ports.Publisher`)."""
 
-    def __init__(self, hub: MemoryHub) -> None:
+    def __init__(self, hub: MemoryHub, sender: Sender) -> None:
         self._hub = hub
+        self._sender = sender
         self._lanes: dict[tuple[str, int], Lane] = {}
         self._deliveries: deque[tuple[Delivered, str | None]] = deque()
 
@@ -142,7 +143,7 @@ class MemoryPublisher:
         if delivered is not None and self._hub.faults.take_refusal(topic, partition):
             raise BufferFull
         if (topic, partition) not in self._lanes:
-            self._lanes[topic, partition] = self._hub.open_lane(topic, partition)
+            self._lanes[topic, partition] = self._hub.open_lane(topic, partition, self._sender)
         return self._lanes[topic, partition]
 
     def _landing(self, delivered: Delivered | None) -> Landed | None:
@@ -173,19 +174,21 @@ class MemoryReplies:
 
 
 class MemoryLog:
-    """One process's handle on the hub (`partitions.ports.Log`). `close` is also its sudden death."""
+    """One process's handle on the hub (`partitions.ports.Log`). `close` is also its sudden death; while it is `stalled`, nothing
+    that it sent arrives."""
 
     def __init__(self, hub: MemoryHub) -> None:
         self._hub = hub
+        self.stalled = False
         self.identity: HubIdentity = hub.identity
         self.inbox = MemoryInboxReader(hub)
-        self.publisher = MemoryPublisher(hub)
+        self.publisher = MemoryPublisher(hub, self)
         self.record_bytes_max = hub.record_bytes_max
         self._writers: list[MemoryHistoryWriter] = []
         self._woken = False
 
     def open_history(self, partition: int) -> MemoryHistoryWriter:
-        writer = MemoryHistoryWriter(self._hub, partition)
+        writer = MemoryHistoryWriter(self._hub, partition, self)
         self._writers.append(writer)
         return writer
 
