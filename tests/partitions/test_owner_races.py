@@ -40,7 +40,7 @@ def void_offsets(cluster: Cluster) -> list[int]:
 
 
 def test_a_claim_that_lands_late_ends_the_epoch_of_the_one_after_it() -> None:
-    cluster = Cluster(faults=FaultScript({}, late_landing=0))
+    cluster = Cluster(faults=FaultScript({}, late_landing=3))
     member = cluster.join(append_seconds_max=1.0)
     member.log.stalled = True
     cluster.step()
@@ -97,7 +97,7 @@ def test_a_claim_that_lands_while_a_batch_is_in_flight_voids_what_lands_behind_i
     assert end == cluster.claims()[1]
     assert len(void_offsets(cluster)) >= 3
     assert void_offsets(cluster)[0] == end + 1
-    assert {name for name in names[3:]}.isdisjoint(task.instance_id for task, _ in owner.pool.dispatched)
+    assert set(names[3:]).isdisjoint(task.instance_id for task, _ in owner.pool.dispatched)
     finish(cluster, *names)
 
 
