@@ -13,7 +13,7 @@ from perdure.schemas.events import NEVER, NO_TAGS, NULL
 from .activity import Activity
 from .definitions import Definition
 from .execution import Execution
-from .limits import check_event_name, check_instance_id
+from .limits import check_event_name, check_instance_id, check_tags
 from .orchestration import Orchestration
 from .retries import RetryPolicy, encode_retry_policy, encode_time_limit, milliseconds
 from .tasks import CancellableTask, ExternalTask, TimerTask
@@ -353,6 +353,5 @@ class OrchestrationContext:
 
 
 def _check_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    if not all(isinstance(key, str) and isinstance(value, str) for key, value in tags.items()):
-        raise TypeError(f"tags map strings to strings: {tags!r:.80}")
+    check_tags(tags)
     return dict(tags)

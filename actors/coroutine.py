@@ -160,6 +160,7 @@ class CoroutineExecutor:
             result = self.definition.result_codec.encode(value)
             execution.check_payload(f"{self.definition.label}, result", result)
         except ValueRefused as refusal:
+            refusal.__suppress_context__ = True  # that the code ended (StopIteration) is not what went wrong
             self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(refusal)))
         else:
             self._complete(ev.ExecutionCompleted(Status.COMPLETED, result))

@@ -1,5 +1,6 @@
 """Limits of instances and of their code, each with its unit in its name. Beyond one: a clear error, never silent loss."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 HISTORY_LIMIT_EXCEEDED = "HistoryLimitExceeded"
@@ -8,7 +9,7 @@ HISTORY_LIMIT_EXCEEDED = "HistoryLimitExceeded"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`payload_bytes_max` stays below the topic's `max.message.bytes`, since the envelope comes on top of it."""
+    """`payload_bytes_max` stays below the topic's `max.message.bytes`, since tags, names and the envelope come on top of it."""
 
     payload_bytes_max: int = 1_000_000
     history_events_max: int = 50_000
@@ -17,6 +18,10 @@ class Limits:
     tasks_pending_max: int = 10_000
     instance_id_chars_max: int = 200
     event_name_chars_max: int = 200
+    tags_max: int = 64
+    tag_chars_max: int = 256
+    tags_bytes_max: int = 16_384
+    reason_chars_max: int = 4_000
     turn_seconds_max: float = 2.0
 
 
@@ -31,6 +36,32 @@ def check_instance_id(instance_id: str, limits: Limits = DEFAULT_LIMITS) -> None
 def check_event_name(name: str, limits: Limits = DEFAULT_LIMITS) -> None:
     """Raise ValueError unless `name` can name an external event."""
     _check_name("an event name", name, limits.event_name_chars_max)
+
+
+def check_tags(tags: Mapping[str, str], limits: Limits = DEFAULT_LIMITS) -> None:
+    """Raise ValueError unless an instance can have these tags."""
+    if len(tags) > limits.tags_max:
+        raise ValueError(f"an instance has at most {limits.tags_max} tags, found {len(tags)}")
+    size = 0
+    for key, value in tags.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise ValueError(f"tags are strings by strings, found {key!r:.60}: {value!r:.60}")
+        if not 0 < len(key) <= limits.tag_chars_max or len(value) > limits.tag_chars_max:
+            raise ValueError(
+                f"a tag's key has 1 to {limits.tag_chars_max} characters, its value at most as many: {key!r:.60}"
+            )
+        size += len(key.encode()) + len(value.encode())
+    if size > limits.tags_bytes_max:
+        raise ValueError(
+            f"the tags of an instance have at most {limits.tags_bytes_max} bytes in all, these have {size}"
+        )
+
+
+def check_reason(reason: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Raise ValueError for a reason that is no sentence any more."""
+    if len(reason) > limits.reason_chars_max:
+        raise ValueError(f"a reason has at most {limits.reason_chars_max} characters, this one {len(reason)}")
+    reason.encode()
 
 
 def _check_name(what: str, name: str, chars_max: int) -> None:

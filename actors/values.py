@@ -4,6 +4,8 @@ Rules of this file: what is decoded equals what was encoded, or encoding refuses
 same value in its first run and in every replay.
 """
 
+import json
+import re
 from collections.abc import Callable
 from functools import cache
 from math import isfinite
@@ -17,6 +19,11 @@ from .errors import ValueRefused
 from .exactness import check_plain, refuse
 
 UNANNOTATED: Any = type("Unannotated", (), {"__repr__": lambda _: "no annotation"})()
+
+JSON_DEPTH_MAX = 200
+# orjson makes a float of an integer beyond 64 bits.
+_LONG_NUMBER = re.compile(rb"\d{19}")
+_BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 Encode = Callable[[Any], bytes]
 Decode = Callable[[bytes], Any]
@@ -92,11 +99,35 @@ def encode_plain(value: Any) -> bytes:
 
 
 def decode_plain(data: bytes) -> Any:
-    """What JSON says."""
+    """What JSON says, integers of any size included."""
     try:
-        return orjson.loads(data)
-    except ValueError as error:
+        return orjson.loads(data) if _LONG_NUMBER.search(data) is None else json.loads(data)
+    except (ValueError, RecursionError) as error:
         raise ValueRefused(f"not JSON: {error}") from error
+
+
+def payload_of(value: Any) -> bytes:
+    """The JSON of a value that came as JSON, from a producer or a request: integers of any size stay as they are. Raises
+    ValueRefused for what JSON cannot hold, and for what is nested so deep that others could not read it."""
+    try:
+        data = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise ValueRefused(f"no JSON can hold it: {error}") from error
+    if data.count(b"[") + data.count(b"{") > JSON_DEPTH_MAX and _depth(data) > JSON_DEPTH_MAX:
+        raise ValueRefused(f"nested more than {JSON_DEPTH_MAX} deep")
+    return data
+
+
+def _depth(data: bytes) -> int:
+    deepest = depth = 0
+    for token in _BRACKETS.finditer(data):
+        first = token[0][:1]
+        if first in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif first in b"]}":
+            depth -= 1
+    return deepest
 
 
 _EXACT = frozenset({str, bool, type(None)})

@@ -23,6 +23,8 @@ LIMIT_DEFAULT = 100
 LIMIT_MAX = 1000
 # A list is answered on the engine's thread: after so many entries (some 20 ms) it ends early, with a cursor to go on from.
 ENTRIES_EXAMINED_MAX = 10_000
+# Headers carry inputs and results; beyond so many bytes of them a page ends early too.
+PAGE_BYTES_MAX = 2_000_000
 # Up to so many ids with a prefix are sorted in memory; more of them are found by looking at every place.
 PREFIX_IDS_MAX = 1000
 _LAST_PLACE = b"\xff" * 9
@@ -93,7 +95,7 @@ def list_instances(store: Store, query: ListQuery) -> tuple[list[InstanceHeader]
         return [], None
     streams = _streams(store, query, last)
     headers: list[InstanceHeader] = []
-    budget = ENTRIES_EXAMINED_MAX
+    budget, size = ENTRIES_EXAMINED_MAX, 0
     place: bytes | None = first
     prefix = query.prefix.encode()
     while place is not None and budget > 0:
@@ -105,9 +107,10 @@ def list_instances(store: Store, query: ListQuery) -> tuple[list[InstanceHeader]
             header = read_header(store, place[8:].decode())
             assert header is not None, f"the index names {place[8:]!r}, of which there is no header"
             if query.held is None or query.held == bool(header.held_kind):
-                if len(headers) == query.limit:
+                if len(headers) == query.limit or size > PAGE_BYTES_MAX:
                     break
                 headers.append(header)
+                size += len(header.input) + len(header.result) + len(header.custom_status)
         place += b"\x00"
     return headers, None if place is None else encode_cursor(place)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 
 from perdure.actors.limits import check_instance_id
-from perdure.schemas.codec import WireError, decode_inbound
+from perdure.schemas.codec import INBOX_MARK, WireError, decode_inbound
 from perdure.schemas.messages import Inbound, Query
 from perdure.schemas.records import SourceMark
 
@@ -84,10 +84,10 @@ class Intake:
         if record.value is None:
             return Taken(Kind.UNREADABLE, record.offset, record, reason="a record without a value")
         try:
-            if record.value[:1] == b"{":
-                inbound = decode_foreign(record.value, f"{self._topic}-{self._partition}-{record.offset}")
-            else:
+            if record.value[:1] == INBOX_MARK:
                 inbound = decode_inbound(record.value)
+            else:
+                inbound = decode_foreign(record.value, f"{self._topic}-{self._partition}-{record.offset}")
             if not isinstance(inbound.body, Query) or inbound.instance_id:
                 check_instance_id(inbound.instance_id)
         except (WireError, ValueError) as error:

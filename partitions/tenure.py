@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 
+import structlog
+
 from perdure.actors.executor import Executor
 from perdure.actors.instance import InstanceState
 from perdure.actors.outgoing import Answer, Outgoing
@@ -25,9 +27,13 @@ from .holdings import Holdings
 from .instances import Slot
 from .intake import Kind, Taken
 from .outbox import encode_dead_letter
+from .oversize import describe_oversize, sent_instead
 from .partitioner import partition_of
 from .place import PLACE
 from .ports import LogRecord
+
+_log = structlog.get_logger("perdure.partitions")
+NO_OFFSET = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +300,7 @@ class Tenure:
             Decided(kind, slot.instance_id, body, before, turn.state, slot, turn.answers, turn.watchers, numbered),
         )
 
-    def _letter(self, outgoing: Outgoing) -> Letter:
+    def _letter(self, outgoing: Outgoing | Inbound) -> Letter:
         target = partition_of(outgoing.instance_id, self._home.identity.partition_count)
         return Letter(target, outgoing.instance_id, Inbound(outgoing.instance_id, outgoing.body, outgoing.request_id))
 
@@ -308,17 +314,17 @@ class Tenure:
         """A record's body, and its sends with their keys. Sequences are dense for each target, in order of the records (R7)."""
         home = self._home
         numbered: list[tuple[str, Send]] = []
-        for letter in letters:
-            sequence = self._tip.decided.get(letter.target, 0) + 1
-            self._tip.decided[letter.target] = sequence
-            content = letter.content
-            if isinstance(content, Inbound):
-                if letter.target == home.partition:
-                    self._locals.append(Mail(content, local=sequence))
-                else:
-                    content = replace(content, origin=Origin(home.identity.history_topic_id, home.partition, sequence))
-                content = encode_inbound(content)
-            numbered.append((letter.key, Send(letter.target, sequence, content)))
+        waiting = list(letters)
+        for letter in waiting:
+            send = self._number(letter)
+            if isinstance(letter.content, Inbound) and self._is_oversize(send):
+                reason = describe_oversize(len(send.message), home.parts.log.record_bytes_max)
+                _log.error("message.too_large", target=send.target, to=letter.key, bytes=len(send.message))
+                send = self._number(self._dead_letter(reason, send.message, NO_OFFSET, letter.key))
+                told = sent_instead(letter.content, reason)
+                waiting.extend([] if told is None else [self._letter(told)])
+            self._tip.decided[send.target] = send.sequence
+            numbered.append((letter.key, send))
         offsets, locals_ = consumed
         home.intake.consume(offsets)
         mark, sources = home.intake.take_marks()
@@ -326,6 +332,22 @@ class Tenure:
         sends = tuple(send for _, send in numbered)
         body = TurnBody(now_ms, offsets, mark, locals_, decided, events, sends, home.outbox.take_cursors(), sources)
         return body, tuple(numbered)
+
+    def _is_oversize(self, send: Send) -> bool:
+        """Sends to ourselves need no message (R7)."""
+        return send.target != self._home.partition and len(send.message) > self._home.parts.log.record_bytes_max
+
+    def _number(self, letter: Letter) -> Send:
+        """The letter as the next send to its target; one to ourselves is mail too."""
+        home, content = self._home, letter.content
+        sequence = self._tip.decided.get(letter.target, 0) + 1
+        if isinstance(content, Inbound):
+            if letter.target == home.partition:
+                self._locals.append(Mail(content, local=sequence))
+            else:
+                content = replace(content, origin=Origin(home.identity.history_topic_id, home.partition, sequence))
+            content = encode_inbound(content)
+        return Send(letter.target, sequence, content)
 
     def _append(self, kind: RecordKind, body: TurnBody, decided: Decided) -> None:
         encoded = encode_turn(body)

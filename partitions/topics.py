@@ -15,7 +15,14 @@ _KEPT = {
     "message.timestamp.type": "LogAppendTime",
     "unclean.leader.election.enable": "false",
 }
-_DEAD_LETTERS = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+# A dead letter is a record of another topic, whole, and what is said of it.
+LETTER_BYTES_MAX = 2 << 20
+_DEAD_LETTERS = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "max.message.bytes": str(LETTER_BYTES_MAX),
+}
 # A reply is of use only while its client waits; an hour is the log's smallest sensible unit of tidying.
 _REPLIES = {"cleanup.policy": "delete", "retention.ms": "3600000", "segment.ms": "3600000"}
 

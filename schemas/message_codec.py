@@ -1,6 +1,6 @@
 """Inbox messages and replies: values to bytes and back.
 
-An inbox value that begins with `{` is a foreign producer's JSON and none of this file's business.
+An inbox value that does not begin with the mark is a foreign producer's JSON, if anything, and none of this file's business.
 """
 
 from operator import attrgetter

@@ -25,7 +25,8 @@ HISTORY = "history"
 INBOX = "inbox"
 DEAD_LETTER = "dead-letter"
 REPLIES = "replies"
-RECORD_BYTES_MAX = 1_000_000
+# Room for a payload of the largest size (actors/limits.py) with its envelope, as on Kafka.
+RECORD_BYTES_MAX = 1_048_576
 QUEUE_BYTES_MAX = 64 << 20
 BATCH_BYTES_MAX = 8 << 20
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

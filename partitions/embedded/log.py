@@ -8,6 +8,7 @@ from threading import Lock
 
 from ..partitioner import partition_of
 from ..ports import BufferFull, Delivered, HubIdentity, LogRecord, LogSpan, Report
+from ..topics import LETTER_BYTES_MAX
 from .hub import DEAD_LETTER, HISTORY, INBOX, RECORD_BYTES_MAX, EmbeddedHub
 from .reader import EmbeddedReader
 from .signal import Signal
@@ -188,8 +189,9 @@ class EmbeddedPublisher:
     ) -> None:
         with self._lock:
             self._outstanding += 1
-        if len(value) > RECORD_BYTES_MAX:
-            self.settle(delivered, f"the record has {len(value)} bytes, the log takes {RECORD_BYTES_MAX}")
+        limit = LETTER_BYTES_MAX if topic == DEAD_LETTER else RECORD_BYTES_MAX
+        if len(value) > limit:
+            self.settle(delivered, f"the record has {len(value)} bytes, the log takes {limit}")
             return
         try:
             self._hub.send(topic, partition, key, value, _Delivery(self, delivered), headers)

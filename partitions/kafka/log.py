@@ -32,13 +32,17 @@ class KafkaLog:
     """One process's handle on a hub. All but `wake` and publishing belongs to one thread."""
 
     def __init__(
-        self, settings: KafkaSettings, identity: HubIdentity, admin: AdminClient, record_bytes_max: int, *, client: bool
+        self, settings: KafkaSettings, identity: HubIdentity, admin: AdminClient, *, letter_bytes_max: int = 0
     ) -> None:
+        """Without `letter_bytes_max`, the largest record of the dead letters' topic, it is a client's."""
+        client = not letter_bytes_max
         self.identity = identity
-        self.record_bytes_max = record_bytes_max
+        # A client may not see the topics' settings, so it takes no more of them for granted than they have by themselves.
+        largest = min(settings.record_bytes_max, MESSAGE_BYTES_DEFAULT) if client else settings.record_bytes_max
+        self.record_bytes_max = largest - RECORD_OVERHEAD_BYTES
         self.inbox = KafkaInboxReader(settings)
         # A client's requests carry ids, so one that lands twice does nothing; and its first one does not wait for an idempotent producer.
-        self.publisher = KafkaPublisher(settings, idempotent=not client)
+        self.publisher = KafkaPublisher(settings, idempotent=not client, letter_bytes_max=letter_bytes_max)
         self._settings = settings
         self._admin = admin
         self._reads = HistoryReads(settings)
@@ -59,20 +63,15 @@ class KafkaLog:
                 f"hub {settings.hub!r} has {count} partitions, not {partition_count}; a hub's partition count never changes"
             )
         check_topics(settings, hub)
-        return cls(settings, hub.identity, admin, settings.record_bytes_max - RECORD_OVERHEAD_BYTES, client=False)
+        letters = hub.topic(settings.topics.dead_letter).settings
+        return cls(settings, hub.identity, admin, letter_bytes_max=int(letters["max.message.bytes"]))
 
     @classmethod
     def open_client(cls, settings: KafkaSettings) -> "KafkaLog":
         """Find the hub for a client, which may not be allowed to see the topics' settings. Raises as `open` does."""
         admin = settings.admin()
         hub = describe_hub(settings, admin, with_settings=False)
-        return cls(
-            settings,
-            hub.identity,
-            admin,
-            min(settings.record_bytes_max, MESSAGE_BYTES_DEFAULT) - RECORD_OVERHEAD_BYTES,
-            client=True,
-        )
+        return cls(settings, hub.identity, admin)
 
     def open_history(self, partition: int) -> KafkaHistoryWriter:
         self._writers = [writer for writer in self._writers if not writer.closed]
@@ -118,7 +117,7 @@ class KafkaLog:
         self._woken = True
 
     def open_replies(self, client_id: str) -> KafkaReplies:
-        return KafkaReplies(self._settings, partition_of(client_id, self.identity.partition_count))
+        return KafkaReplies(self._settings, partition_of(client_id, self.identity.partition_count), client_id)
 
     def close(self) -> None:
         for writer in self._writers:

@@ -10,21 +10,26 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ..ports import BufferFull, Delivered
 from .history import let_go
+from .parts import split
 from .records import error_of
 from .reports import Sent, SentQueue
 from .settings import KafkaSettings
 
 _log = structlog.get_logger("perdure.kafka")
 Headers = Sequence[tuple[str, bytes]]
+_CUT = "perdure-cut"
+_LETTER_OVERHEAD_BYTES = 1_024
 
 
 class KafkaPublisher:
     """`partitions.ports.Publisher`. Any thread may publish; `delivered` is called on the one that waits or flushes."""
 
-    def __init__(self, settings: KafkaSettings, *, idempotent: bool) -> None:
+    def __init__(self, settings: KafkaSettings, *, idempotent: bool, letter_bytes_max: int) -> None:
         self._settings = settings
         self._topics = settings.topics
-        self._producer: Producer = settings.producer(idempotent=idempotent)
+        self._letter_bytes_max = letter_bytes_max
+        self._idempotent = idempotent
+        self._producer = self._make_producer()
         # So that a queue and the client have the same order.
         self._lock = Lock()
         self._sent: dict[tuple[str, int], SentQueue] = {}
@@ -35,11 +40,20 @@ class KafkaPublisher:
     def publish_reply(self, partition: int, key: str, value: bytes) -> None:
         # The client asks again, so nobody waits to hear of it.
         try:
-            self._produce(self._topics.replies, value, key, partition)
+            for piece, headers in split(value):
+                self._produce(self._topics.replies, piece, key, partition, headers=headers)
         except KafkaException as error:
             _log.warning("reply not sent", topic=self._topics.replies, error=error_of(error).str())
 
     def publish_dead_letter(self, key: str, value: bytes, headers: Headers, delivered: Delivered | None = None) -> None:
+        room = self._letter_bytes_max - _LETTER_OVERHEAD_BYTES - len(key.encode())
+        room -= sum(len(name) + len(text) for name, text in headers)
+        if len(value) > room:
+            # A topic of less than it was created with; what it cannot take must not keep the others waiting.
+            _log.error(
+                "dead letter cut short", topic=self._topics.dead_letter, bytes=len(value), bytes_kept=max(room, 0)
+            )
+            value, headers = value[: max(room, 0)], [*headers, (_CUT, str(len(value)).encode())]
         self._send(self._topics.dead_letter, 0, key, value, delivered, headers)
 
     def flush(self, timeout_seconds: float) -> None:
@@ -102,10 +116,13 @@ class KafkaPublisher:
             self._replace()
             self._producer.produce(*arguments, **options)
 
+    def _make_producer(self) -> Producer:
+        return self._settings.producer(idempotent=self._idempotent, record_bytes_max=self._letter_bytes_max)
+
     def _replace(self) -> None:
         """An idempotent producer that cannot vouch for its order any more has ended for good; all that it had is reported as failed."""
         _log.error("producer ended; another takes its place", hub=self._settings.hub)
-        old, self._producer = self._producer, self._settings.producer()
+        old, self._producer = self._producer, self._make_producer()
         old.purge()
         old.flush(1.0)
         let_go(old)

@@ -6,6 +6,7 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from ..ports import LogRecord
 from .history import span_of
+from .parts import Joining
 from .records import record_of
 from .settings import KafkaSettings
 
@@ -13,10 +14,13 @@ TAKE_RECORDS = 500
 
 
 class KafkaReplies:
-    """`partitions.ports.ReplyReader`: from the end that the partition had when it was opened."""
+    """`partitions.ports.ReplyReader`: from the end that the partition had when it was opened. What comes in parts is joined for
+    this client alone."""
 
-    def __init__(self, settings: KafkaSettings, partition: int) -> None:
+    def __init__(self, settings: KafkaSettings, partition: int, client_id: str) -> None:
         self.partition = partition
+        self._key = client_id.encode()
+        self._joining = Joining()
         self._settings = settings
         self._topic = settings.topics.replies
         self._consumer: Consumer = settings.reader(committed=False)
@@ -30,7 +34,8 @@ class KafkaReplies:
         for message in (first, *self._consumer.consume(TAKE_RECORDS - 1, 0)):
             error = message.error()
             if error is None:
-                replies.append(record_of(message))
+                if message.key() == self._key and (reply := self._joining.take(record_of(message))) is not None:
+                    replies.append(reply)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
                 # Retention took what a client that was away for an hour had not read.
                 self._consumer.unassign()

@@ -17,7 +17,10 @@ Properties = Mapping[str, str | int | float | bool]
 _Client = TypeVar("_Client")
 _NONE: Properties = MappingProxyType({})
 
-MESSAGE_BYTES_DEFAULT = 1_000_000
+# A topic takes 1,048,588 bytes unless it is told otherwise, the head of a batch and of a record included. This fits it, and holds
+# a payload of the largest size (actors/limits.py) with its envelope.
+MESSAGE_BYTES_DEFAULT = 1_048_000
+BATCH_BYTES_DEFAULT = 1_000_000
 SESSION_MS_DEFAULT = 6_000
 
 _logger = logging.getLogger("perdure.kafka")
@@ -54,24 +57,30 @@ class KafkaSettings:
     @property
     def message_bytes_max(self) -> int:
         """The largest request that a producer of ours makes for one partition."""
-        names = ("batch.size", "message.max.bytes")
-        return max(int(self.properties.get(name, MESSAGE_BYTES_DEFAULT)) for name in names)
+        return max(int(self.properties.get("batch.size", BATCH_BYTES_DEFAULT)), self.record_bytes_max)
 
     @property
     def record_bytes_max(self) -> int:
         """The largest message that a producer of ours takes."""
         return int(self.properties.get("message.max.bytes", MESSAGE_BYTES_DEFAULT))
 
-    def producer(self, *, idempotent: bool = True) -> Producer:
-        """Return a producer that sends at once and gives up in time. An idempotent one is ready half a second later."""
+    def producer(self, *, idempotent: bool = True, record_bytes_max: int = 0) -> Producer:
+        """Return a producer that sends at once and gives up in time. An idempotent one is ready half a second later.
+        `record_bytes_max`: where some of its records may be larger than others."""
         defaults = {
+            "batch.size": BATCH_BYTES_DEFAULT,
             "linger.ms": 0,
             "queue.buffering.max.messages": 500_000,
             "max.in.flight.requests.per.connection": 5,
             "delivery.timeout.ms": int(self.delivery_seconds_max * 1000),
             "request.timeout.ms": int(self.delivery_seconds_max * 1000),
         }
-        return self._make(Producer, defaults, {"acks": "all", "enable.idempotence": idempotent}, CONSUMER_ONLY)
+        fixed: Properties = {
+            "acks": "all",
+            "enable.idempotence": idempotent,
+            "message.max.bytes": max(record_bytes_max, self.record_bytes_max),
+        }
+        return self._make(Producer, defaults, fixed, CONSUMER_ONLY)
 
     def reader(self, *, committed: bool) -> Consumer:
         """Return a consumer for manual assignment that waits for nothing that is there. It belongs to no group."""

@@ -165,7 +165,7 @@ class MemoryHub:
         self.advance = advance
         self.unavailable = False
         self.paced = False
-        self.record_bytes_max = 1_000_000
+        self.record_bytes_max = 1_048_576
         self.in_flight_max = 100_000
         self._hub = hub
         self._partition_count = partition_count

@@ -8,13 +8,17 @@ from typing import Any
 
 from perdure.actors.app import App
 from perdure.actors.context import OrchestrationContext
+from perdure.actors.limits import DEFAULT_LIMITS
+from perdure.actors.tasks import when_all
 from perdure.partitions.embedded.log import EmbeddedLog
 from perdure.partitions.holdings import OwnerSettings
 from perdure.partitions.membership import SoleMembership
+from perdure.partitions.partitioner import partition_of
 from perdure.partitions.rocksdb import RocksStores
 from perdure.worker import Worker, WorkerSettings
 
 PARTITIONS = 3
+LIMIT = DEFAULT_LIMITS.payload_bytes_max
 app = App()
 
 
@@ -44,6 +48,25 @@ async def big(ctx: OrchestrationContext, value: int) -> int:
 async def listen(ctx: OrchestrationContext) -> Any:
     ctx.set_custom_status("listening")
     return await ctx.wait_for_external_event("go")
+
+
+@app.orchestration
+async def family(ctx: OrchestrationContext, value: str) -> list[int]:
+    """Children on every partition, each with all of the input; the sizes of what they give back."""
+    names = [f"{ctx.instance_id}-{number}" for number in range(100)]
+    homes = {partition_of(name, PARTITIONS): name for name in names}
+    children = [ctx.call_sub_orchestrator(echo, value, instance_id=name) for name in homes.values()]
+    return [len(result) for result in await when_all(children)]
+
+
+@app.activity
+def make_text(size: int) -> str:
+    return "x" * (size - 2)
+
+
+@app.orchestration
+async def greedy(ctx: OrchestrationContext, size: int) -> int:
+    return len(await ctx.call_activity(make_text, size))
 
 
 class RunningHub:

@@ -231,6 +231,8 @@ def test_an_unknown_orchestration_is_held_told_to_the_client_listed_and_released
 
 
 def test_bad_input_is_refused_before_anything_is_sent(client: Client) -> None:
+    with pytest.raises(InvalidRequest, match=r"does not know id; it knows instance_id, tags"):
+        client.start(echo, 1, id="order-1")  # type: ignore[call-overload]
     with pytest.raises(PayloadTooLarge, match="bytes"):
         client.start(echo, "x" * 5_000_000)
     with pytest.raises(InvalidRequest, match=r"\$\.when"):

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
 from perdure.client import Client
 from perdure.errors import InstanceNotFound
@@ -28,7 +28,7 @@ async def echo(ctx: OrchestrationContext, value: str) -> str:
 @pytest.fixture
 def produce(settings: KafkaSettings) -> Callable[[object, int], int]:
     """Put a value on a partition of the inbox; return its offset."""
-    producer = Producer({"bootstrap.servers": settings.servers})
+    producer = Producer({"bootstrap.servers": settings.servers, "message.max.bytes": 1_048_500})
 
     def put(value: object, partition: int) -> int:
         offsets: list[int] = []
@@ -88,14 +88,36 @@ def test_what_cannot_be_read_is_a_dead_letter_with_its_reason_and_its_bytes(
     produce({"start": "echo", "id": "after", "input": "fine"}, partition_of("after", PARTITIONS))
     until(lambda: found(client, "after"))
 
+    (letter,) = dead_letters(settings, 1)
+    headers = dict(letter.headers() or [])
+    assert garbage == letter.value()
+    assert b"expected a JSON object" in (headers["perdure-reason"] or b"")
+    assert (b"1", b"0") == (headers["perdure-partition"], headers["perdure-offset"])
+
+
+def test_the_largest_record_that_cannot_be_read_is_kept_whole_and_keeps_nobody_waiting(
+    client: Client,
+    settings: KafkaSettings,
+    start_worker: Callable[..., WorkerProcess],
+    produce: Callable[[object, int], int],
+) -> None:
+    start_worker(APP)
+    largest = json.dumps({"start": "echo", "id": "large", "input": "x" * 1_048_350}).encode()
+    produce(largest, 1)
+    produce(b"not the last", 1)
+
+    first, second = dead_letters(settings, 2)
+    assert [largest, b"not the last"] == [first.value(), second.value()]
+    assert b"at most 1000000 bytes of JSON" in (dict(first.headers() or [])["perdure-reason"] or b"")
+
+
+def dead_letters(settings: KafkaSettings, count: int) -> list[Message]:
     reader = Consumer({"bootstrap.servers": settings.servers, "group.id": "test", "enable.auto.commit": False})
     reader.assign([TopicPartition(settings.topics.dead_letter, 0, 0)])
-    letter = reader.poll(30)
+    letters = [reader.poll(30) for _ in range(count)]
     reader.close()
-    assert letter is not None
-    assert garbage in (letter.value() or b"")
-    told = b" ".join([letter.value() or b"", *(value or b"" for _, value in letter.headers() or [])])
-    assert b"inbox" in told or b"message" in told
+    assert None not in letters
+    return [letter for letter in letters if letter is not None]
 
 
 def test_a_producer_with_a_partitioner_of_its_own_needs_to_know_nothing(

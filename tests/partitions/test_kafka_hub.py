@@ -116,7 +116,7 @@ def test_a_topic_that_takes_less_than_our_producers_send_is_refused(settings: Ka
     create_hub(settings, 1, 1)
     alter(settings, settings.topics.history, **{"max.message.bytes": "100000"})
 
-    with pytest.raises(HubRefused, match=r"history: max.message.bytes must be at least 1000000, .* it is 100000"):
+    with pytest.raises(HubRefused, match=r"history: max.message.bytes must be at least 1048000, .* it is 100000"):
         KafkaLog.open(settings)
 
     smaller = KafkaSettings(settings.servers, settings.hub, {"batch.size": 90_000, "message.max.bytes": 90_000})

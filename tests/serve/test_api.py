@@ -154,3 +154,13 @@ def test_a_port_that_is_taken_is_said_or_left_alone(tmp_path: Path) -> None:
     assert port != other.getsockname()[1]
     first.close()
     other.close()
+
+
+def test_an_integer_beyond_64_bits_is_read_exactly_or_the_instance_says_why_not(http: httpx.Client) -> None:
+    headers = {"Content-Type": "application/json"}
+    for name, status, said in (("big", "COMPLETED", str(2**70 + 1)), ("echo", "FAILED", "64 bits")):
+        body = b'{"name": "%s", "instance_id": "n-%s", "input": %d}' % (name.encode(), name.encode(), 2**70)
+        http.post("/v1/instances", content=body, headers=headers)
+        ended = http.get(f"/v1/instances/n-{name}/result", params={"wait": 20})
+        assert status == ended.json()["status"]
+        assert said in ended.text

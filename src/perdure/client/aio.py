@@ -19,6 +19,7 @@ from .requests import (
     StartRequest,
     check_payload,
     checked_id,
+    checked_reason,
     encode_payload,
     judge_end,
     make_event,
@@ -101,7 +102,7 @@ class AsyncHandle(Generic[O]):
 
     async def cancel(self, reason: str = "") -> None:
         """Ask it to stop: raises OrchestrationCanceled inside, and in its children, so that they can compensate."""
-        await self._change(Cancel(reason))
+        await self._change(Cancel(checked_reason(reason)))
 
     async def terminate(self, reason: Any = None, *, recursive: bool = True) -> None:
         """End it without asking; `reason` becomes its result."""
@@ -109,11 +110,11 @@ class AsyncHandle(Generic[O]):
 
     async def suspend(self, reason: str = "") -> None:
         """Let it decide nothing until `resume`; what happens meanwhile is kept for it."""
-        await self._change(Suspend(reason))
+        await self._change(Suspend(checked_reason(reason)))
 
     async def resume(self, reason: str = "") -> None:
         """Let it go on after `suspend`, or try again what holds it."""
-        await self._change(Resume(reason))
+        await self._change(Resume(checked_reason(reason)))
 
     async def purge(self, *, force: bool = False) -> None:
         """Forget it. A running instance is forgotten only with `force`."""

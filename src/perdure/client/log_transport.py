@@ -24,7 +24,7 @@ from perdure.schemas.messages import Body, Inbound, Purge, Query, QueryKind, Rep
 
 from .hubs import open_errors
 from .merging import merge_pages
-from .requests import ListRequest, Started, StartRequest, judge, judge_purge, judge_start
+from .requests import ListRequest, Started, StartRequest, check_size, judge, judge_purge, judge_start
 from .transport import Change
 from .transport import Ticket as AnyTicket
 from .views import View
@@ -176,9 +176,9 @@ class LogTransport:
         return ticket
 
     async def _ask(self, ticket: Ticket, partition: int, inbound: Inbound, until: float) -> Reply:
-        """Send until there is an answer. Raises NoAnswer."""
+        """Send until there is an answer. Raises NoAnswer, and PayloadTooLarge where no log would take it."""
         opened = await self._ready()
-        value = encode_inbound(inbound)
+        value = check_size(encode_inbound(inbound), opened.log.record_bytes_max)
         pause = RESEND_SECONDS
         while True:
             await self._publish(ticket, partition, inbound.instance_id, value, until)

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 
 from perdure.actors.definitions import Definition
 from perdure.actors.errors import ValueRefused
-from perdure.actors.limits import DEFAULT_LIMITS, check_event_name, check_instance_id
+from perdure.actors.limits import DEFAULT_LIMITS, check_event_name, check_instance_id, check_reason, check_tags
 from perdure.actors.values import encode_plain
 from perdure.errors import (
     InstanceAlreadyExists,
@@ -33,9 +33,8 @@ from perdure.schemas.messages import ReplyCode, ReusePolicy
 
 from .views import Held, Instance, View, decode_json, held_of
 
-TAGS_MAX = 64
-TAG_CHARS_MAX = 256
 REQUEST_ID_CHARS_MAX = 200
+NAME_CHARS_MAX = 500
 
 
 class IfExists(Enum):
@@ -119,8 +118,9 @@ def make_start(
 
 def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: str) -> StartRequest:
     """Check a start whose input is JSON already. Raises InvalidRequest."""
-    if not name:
-        raise InvalidRequest("a start needs the name of an orchestration")
+    _check_options(options, StartOptions, "a start")
+    if not 0 < len(name) <= NAME_CHARS_MAX:
+        raise InvalidRequest(f"a start needs the name of an orchestration, of 1 to {NAME_CHARS_MAX} characters")
     start_at = options.get("start_at")
     body = ms.Start(
         name,
@@ -160,11 +160,7 @@ def event_of_payload(name: str, payload: bytes) -> ms.RaiseEvent:
 
 def make_list(options: ListOptions) -> ListRequest:
     """Check a list. Raises InvalidRequest."""
-    unknown = sorted(options.keys() - ListOptions.__annotations__.keys())
-    if unknown:
-        raise InvalidRequest(
-            f"a list does not know {', '.join(unknown)}; it knows {', '.join(ListOptions.__annotations__)}"
-        )
+    _check_options(options, ListOptions, "a list")
     limit = options.get("limit", 100)
     if limit < 1:
         raise InvalidRequest(f"the limit of a list is at least 1, not {limit}")
@@ -183,6 +179,11 @@ def make_list(options: ListOptions) -> ListRequest:
     return ListRequest({name: value for name, value in arguments.items() if value not in (None, [], {})}, limit)
 
 
+def _check_options(given: Mapping[str, Any], known: type[Any], what: str) -> None:
+    if unknown := sorted(given.keys() - known.__annotations__.keys()):
+        raise InvalidRequest(f"{what} does not know {', '.join(unknown)}; it knows {', '.join(known.__annotations__)}")
+
+
 def encode_payload(orchestration: Definition[Any, Any] | str, value: Any) -> bytes:
     """The JSON of an orchestration's input, by its annotation where the definition is at hand. Raises InvalidRequest."""
     try:
@@ -199,6 +200,16 @@ def check_payload(payload: bytes, what: str) -> bytes:
             f"{what} has {len(payload)} bytes of JSON, at most {limit} are allowed; store it elsewhere and send its address"
         )
     return payload
+
+
+def check_size(message: bytes, bytes_max: int) -> bytes:
+    """Raise PayloadTooLarge where a request is more than one record of the log takes, though each payload in it is not."""
+    if len(message) > bytes_max:
+        raise PayloadTooLarge(
+            f"the request has {len(message)} bytes in all (payloads, tags, events, reason), at most {bytes_max} are allowed; "
+            "store some of it elsewhere and send its address"
+        )
+    return message
 
 
 def checked_id(instance_id: str) -> str:
@@ -236,16 +247,20 @@ def statuses_of(statuses: Sequence[Status | str]) -> tuple[Status, ...]:
 
 
 def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
-    if len(tags) > TAGS_MAX:
-        raise InvalidRequest(f"an instance has at most {TAGS_MAX} tags, found {len(tags)}")
-    for key, value in tags.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise InvalidRequest(f"tags are strings by strings, found {key!r}: {value!r}")
-        if not 0 < len(key) <= TAG_CHARS_MAX or len(value) > TAG_CHARS_MAX:
-            raise InvalidRequest(
-                f"a tag's key has 1 to {TAG_CHARS_MAX} characters, its value at most as many: {key!r:.60}"
-            )
+    try:
+        check_tags(tags)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
     return dict(tags)
+
+
+def checked_reason(reason: str) -> str:
+    """Raise InvalidRequest unless it can be recorded as one."""
+    try:
+        check_reason(reason)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
+    return reason
 
 
 def _if_exists(value: IfExists | str) -> IfExists:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from perdure.actors.errors import ValueRefused
+from perdure.actors.values import decode_plain
 from perdure.schemas.events import Failure, Status
 from perdure.schemas.views import HistoryTurn, turn_from_json
 
@@ -91,8 +93,11 @@ class History:
 
 
 def decode_json(text: bytes) -> Any:
-    """JSON as Python has it: unlike orjson, with integers of any size kept exactly."""
-    return json.loads(text)
+    """What a hub's JSON says, integers of any size included. Raises ValueError."""
+    try:
+        return decode_plain(text)
+    except ValueRefused as error:
+        raise ValueError(str(error)) from error
 
 
 def encode_json(value: Any) -> bytes:

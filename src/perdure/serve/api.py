@@ -17,6 +17,8 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from perdure.actors.errors import ValueRefused
+from perdure.actors.values import payload_of
 from perdure.client import AsyncClient
 from perdure.client.requests import (
     ListOptions,
@@ -321,9 +323,9 @@ class _Routes:
 def _payload(value: Any) -> bytes:
     """JSON that came as JSON, integers of any size included."""
     try:
-        return encode_json(value)
-    except ValueError as error:
-        raise InvalidRequest(f"this is no JSON: {error}") from error
+        return payload_of(value)
+    except ValueRefused as error:
+        raise InvalidRequest(str(error)) from error
 
 
 def _reason(body: ReasonBody | None) -> str:
