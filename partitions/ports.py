@@ -48,6 +48,11 @@ class LogUnavailable(Exception):
     """The log cannot be reached now; the message says which servers and what to check."""
 
 
+class LogRefused(LogUnavailable):
+    """The brokers refuse our credentials, certificate or rights: the same will happen again until somebody changes something. The
+    message says what to check."""
+
+
 class LogTruncated(Exception):
     """The offset asked for is below the start of the log or beyond its end; the message names both (R6, R14)."""
 

@@ -146,7 +146,7 @@ class Trial:
     file: Path
 
     def read(self) -> tuple[Account, list[Effect]]:
-        log = KafkaLog.open_client(self.settings)
+        log = KafkaLog.open_reader(self.settings)
         spans = [log.span_history(partition) for partition in range(PARTITIONS)]
         account = read_account(log.read_history(number, span.start, span.end) for number, span in enumerate(spans))
         log.close()
@@ -194,7 +194,7 @@ def test_nothing_is_lost_or_doubled_however_often_workers_are_killed(
     codes = [worker.stop() for worker in workers]
 
     account, effects = trial.read()
-    log = KafkaLog.open_client(settings)
+    log = KafkaLog.open_reader(settings)
     report = audit_records(read_log(log), app)
     log.close()
     for number, toll in enumerate(tolls, 1):

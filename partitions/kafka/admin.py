@@ -2,10 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]
@@ -15,11 +13,14 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,  # pyright: ignore[reportPrivateImportUsage]
 )
 
-from ..ports import HubIdentity, HubMissing, HubRefused, LogUnavailable
+from ..ports import HubIdentity, HubMissing, HubRefused, LogRefused, LogUnavailable
+from .answers import await_answer
+from .refusals import describe_refusal, is_refusal, is_unauthorized
+from .rights import Operation, Resource, Role, describe_missing, grants_of, missing_rights
 from .settings import KafkaSettings
 
-_Result = TypeVar("_Result")
 DEAD_LETTER_PARTITIONS = 1
+_WITH_SETTINGS = (Role.WORKER, Role.ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class TopicDescription:
 
 @dataclass(frozen=True, slots=True)
 class HubDescription:
-    """A hub as the brokers have it."""
+    """A hub as the brokers have it, as far as a role can see it: the identity that a client gets has no topic id."""
 
     identity: HubIdentity
     topics: tuple[TopicDescription, ...]
@@ -62,11 +63,16 @@ def create_hub(settings: KafkaSettings, partitions: int, replication_factor: int
     ]
     for name, future in admin.create_topics(wanted, operation_timeout=settings.request_seconds_max).items():
         try:
-            _result(settings, future)
+            await_answer(settings, admin, future)
         except KafkaException as error:
             reason = error.args[0]
             if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise HubRefused(f"topic {name} cannot be created: {reason.str()}") from error
+                more = (
+                    "; `perdure hub acls --role admin` prints the rights that it takes"
+                    if is_unauthorized(reason)
+                    else ""
+                )
+                raise HubRefused(f"topic {name} cannot be created: {reason.str()}{more}") from error
     found = _describe_new(settings, admin)
     if found.identity.partition_count != partitions:
         raise HubRefused(
@@ -80,34 +86,38 @@ def create_hub(settings: KafkaSettings, partitions: int, replication_factor: int
 def count_brokers(settings: KafkaSettings) -> int:
     """How many brokers there are now. Raises LogUnavailable."""
     admin = settings.admin()
-    return len(_result(settings, admin.describe_cluster(request_timeout=settings.request_seconds_max)).nodes)
+    described = admin.describe_cluster(request_timeout=settings.request_seconds_max)
+    return len(await_answer(settings, admin, described).nodes)
 
 
-def describe_hub(
-    settings: KafkaSettings, admin: AdminClient | None = None, *, with_settings: bool = True
-) -> HubDescription:
-    """Ask the brokers for a hub. Raises HubMissing, HubRefused and LogUnavailable."""
+def describe_hub(settings: KafkaSettings, role: Role = Role.ADMIN, admin: AdminClient | None = None) -> HubDescription:
+    """Ask the brokers for what a role can see of a hub, and check that it may do its work.
+
+    Raises HubMissing, HubRefused, LogRefused and LogUnavailable.
+    """
     admin = admin or settings.admin()
-    names = list(settings.topics.all)
-    cluster = _result(settings, admin.describe_cluster(request_timeout=settings.request_seconds_max))
-    found = _describe_topics(settings, admin, names)
-    configs = _describe_settings(settings, admin, names) if with_settings else {name: {} for name in names}
+    names = [grant.name for grant in grants_of(role, settings.topics) if grant.resource == Resource.TOPIC]
+    cluster = await_answer(settings, admin, admin.describe_cluster(request_timeout=settings.request_seconds_max))
+    found = _describe_topics(settings, role, admin, names)
+    configs = _describe_settings(settings, admin, names) if role in _WITH_SETTINGS else {name: {} for name in names}
     topics = tuple(
         TopicDescription(
             name, str(found[name].topic_id), len(found[name].partitions), _replicas(found[name]), configs[name]
         )
         for name in names
     )
-    counts = {topic.name: topic.partition_count for topic in topics}
-    history, inbox, replies = settings.topics.history, settings.topics.inbox, settings.topics.replies
-    if not counts[history] == counts[inbox] == counts[replies]:
-        raise HubRefused(
-            f"the topics of hub {settings.hub!r} do not belong together: {inbox} has {counts[inbox]} partitions, {history} {counts[history]}, "
-            f"{replies} {counts[replies]}"
-        )
-    return HubDescription(
-        HubIdentity(settings.hub, cluster.cluster_id, topics[names.index(history)].topic_id, counts[history]), topics
-    )
+    count = _common_count(settings, topics)
+    history = next((topic.topic_id for topic in topics if topic.name == settings.topics.history), "")
+    return HubDescription(HubIdentity(settings.hub, cluster.cluster_id, history, count), topics)
+
+
+def _common_count(settings: KafkaSettings, topics: Sequence[TopicDescription]) -> int:
+    """The partition count of the hub, which all its topics have but the dead letters."""
+    counts = {topic.name: topic.partition_count for topic in topics if topic.name != settings.topics.dead_letter}
+    if len({*counts.values()}) != 1:
+        told = ", ".join(f"{name} has {count} partitions" for name, count in counts.items())
+        raise HubRefused(f"the topics of hub {settings.hub!r} do not belong together: {told}")
+    return next(iter(counts.values()))
 
 
 def check_topics(settings: KafkaSettings, hub: HubDescription) -> None:
@@ -139,32 +149,67 @@ def _describe_new(settings: KafkaSettings, admin: AdminClient) -> HubDescription
     deadline = time.monotonic() + settings.request_seconds_max
     while True:
         try:
-            return describe_hub(settings, admin)
+            return describe_hub(settings, Role.ADMIN, admin)
         except HubMissing:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
 
 
-def _describe_topics(settings: KafkaSettings, admin: AdminClient, names: Sequence[str]) -> dict[str, Any]:
-    futures = admin.describe_topics(TopicCollection(list(names)), request_timeout=settings.request_seconds_max)
+def _describe_topics(settings: KafkaSettings, role: Role, admin: AdminClient, names: Sequence[str]) -> dict[str, Any]:
+    """The topics by name, and whether the role's rights are there: all that is missing is said at once."""
+    futures = admin.describe_topics(
+        TopicCollection(list(names)),
+        include_authorized_operations=True,
+        request_timeout=settings.request_seconds_max,
+    )
+    allowed: dict[tuple[Resource, str], frozenset[Operation] | None] = {}
     found: dict[str, Any] = {}
     missing: list[str] = []
     for name, future in futures.items():
         try:
-            found[name] = _result(settings, future)
+            found[name] = await_answer(settings, admin, future)
+            allowed[Resource.TOPIC, name] = _operations(found[name].authorized_operations)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            reason = error.args[0]
+            if is_unauthorized(reason):
+                # It may not be there either: who may not see a topic is not told.
+                allowed[Resource.TOPIC, name] = frozenset()
+            elif reason.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                missing.append(name)
+            else:
                 raise LogUnavailable(
-                    f"topic {name} at {settings.servers} cannot be described: {error.args[0].str()}"
+                    f"topic {name} at {settings.servers} cannot be described: {reason.str()}"
                 ) from error
-            missing.append(name)
+    if role == Role.WORKER:
+        allowed[Resource.GROUP, settings.hub] = _group_operations(settings, admin)
+    if lacks := missing_rights(role, settings.topics, allowed):
+        raise LogRefused(describe_missing(role, settings.hub, lacks))
     if missing:
         raise HubMissing(
             f"hub {settings.hub!r} is not at {settings.servers}: there is no topic {', '.join(missing)}; "
             "`perdure hub create` creates it"
         )
     return found
+
+
+def _group_operations(settings: KafkaSettings, admin: AdminClient) -> frozenset[Operation] | None:
+    """What we may do with the hub's group. None where the brokers do not say: the group's coordinator may just be moving."""
+    futures = admin.describe_consumer_groups(
+        [settings.hub], include_authorized_operations=True, request_timeout=settings.request_seconds_max
+    )
+    try:
+        return _operations(await_answer(settings, admin, futures[settings.hub]).authorized_operations)
+    except KafkaException as error:
+        return frozenset() if is_unauthorized(error.args[0]) else None
+
+
+def _operations(said: Any) -> frozenset[Operation] | None:
+    """The client's operations as ours; None where the brokers did not say."""
+    if said is None:
+        return None
+    known = {operation.name: operation for operation in Operation}
+    return frozenset(known[each.name] for each in said if each.name in known)
 
 
 def _describe_settings(
@@ -174,10 +219,12 @@ def _describe_settings(
     futures = admin.describe_configs(resources, request_timeout=settings.request_seconds_max)
     try:
         return {
-            resource.name: {entry.name: entry.value for entry in _result(settings, future).values()}
+            resource.name: {entry.name: entry.value for entry in await_answer(settings, admin, future).values()}
             for resource, future in futures.items()
         }
     except KafkaException as error:
+        if is_refusal(error.args[0]):
+            raise LogRefused(describe_refusal(error.args[0], settings.servers)) from error
         raise LogUnavailable(
             f"the settings of the topics of hub {settings.hub!r} cannot be read: {error.args[0].str()}"
         ) from error
@@ -185,36 +232,3 @@ def _describe_settings(
 
 def _replicas(topic: Any) -> int:
     return min(len(partition.replicas) for partition in topic.partitions)
-
-
-_AWAY = frozenset(
-    {
-        KafkaError._TRANSPORT,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TIMED_OUT,
-        KafkaError._RESOLVE,
-        KafkaError.REQUEST_TIMED_OUT,
-    }
-)
-
-
-def _result(settings: KafkaSettings, future: "Future[_Result]") -> _Result:
-    """Wait for an answer. Raises LogUnavailable where none comes; other errors are the caller's."""
-    try:
-        return future.result(timeout=settings.request_seconds_max + 1)
-    except FutureTimeout:
-        raise unavailable(settings, "no answer") from None
-    except KafkaException as error:
-        if error.args[0].code() in _AWAY:
-            raise unavailable(settings, error.args[0].str()) from error
-        if error.args[0].code() in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
-            raise LogUnavailable(f"{settings.servers} refused us: {error.args[0].str()}") from error
-        raise
-
-
-def unavailable(settings: KafkaSettings, reason: str) -> LogUnavailable:
-    """Return the error for brokers that do not answer."""
-    return LogUnavailable(
-        f"no Kafka broker answered at {settings.servers} within {settings.request_seconds_max:g} s ({reason}); check that it runs, and that the "
-        "address that it advertises can be reached from here"
-    )

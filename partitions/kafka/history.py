@@ -6,8 +6,9 @@ from threading import Thread
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from ..ports import BufferFull, LogRecord, LogSpan, LogTruncated, LogUnavailable, Report
+from ..ports import BufferFull, LogRecord, LogRefused, LogSpan, LogTruncated, LogUnavailable, Report
 from .records import error_of, record_of
+from .refusals import concerns_reader, describe_refusal, is_refusal
 from .reports import Sent, SentQueue
 from .settings import KafkaSettings
 
@@ -119,17 +120,25 @@ class HistoryReads:
                     # Nothing readable stands between here and the end: markers of somebody's transaction.
                     if (message.offset() or 0) >= end:
                         return
-                elif error.code() in _OUT_OF_RANGE:
-                    raise LogTruncated(f"topic {self._topic}: offset {expected} went while it was read: {error.str()}")
-                elif error.fatal() or (not error.retriable() and error.code() not in _PASSING):
-                    raise LogUnavailable(
-                        f"topic {self._topic} at {self._settings.servers} cannot be read: {error.str()}"
-                    )
+                else:
+                    self._raise_trouble(error, expected)
             if time.monotonic() - silent_since > self._settings.request_seconds_max:
                 raise LogUnavailable(
                     f"topic {self._topic} at {self._settings.servers}: nothing came after offset {expected - 1} for "
                     f"{self._settings.request_seconds_max:g} s; check the brokers, or whether the partition has a leader"
                 )
+
+    def _raise_trouble(self, error: KafkaError, expected: int) -> None:
+        """Raise what an error means, unless the client goes on by itself."""
+        servers = self._settings.servers
+        if error.code() in _OUT_OF_RANGE:
+            raise LogTruncated(f"topic {self._topic}: offset {expected} went while it was read: {error.str()}")
+        if not concerns_reader(error):
+            return
+        if is_refusal(error):
+            raise LogRefused(describe_refusal(error, servers))
+        if error.fatal() or (not error.retriable() and error.code() not in _PASSING):
+            raise LogUnavailable(f"topic {self._topic} at {servers} cannot be read: {error.str()}")
 
 
 # The client goes on by itself; `request_seconds_max` without a record ends the wait.
@@ -144,7 +153,7 @@ _PASSING = (
 
 
 def span_of(consumer: Consumer, settings: KafkaSettings, topic: str, partition: int) -> LogSpan:
-    """Ask until there is an answer: a leader may just be changing. Raises LogUnavailable."""
+    """Ask until there is an answer: a leader may just be changing. Raises LogRefused, LogUnavailable."""
     deadline = time.monotonic() + settings.request_seconds_max
     while True:
         left = max(deadline - time.monotonic(), 0.1)
@@ -153,6 +162,13 @@ def span_of(consumer: Consumer, settings: KafkaSettings, topic: str, partition: 
             return LogSpan(start, end)
         except KafkaException as error:
             reason = error_of(error)
+            if is_refusal(reason):
+                raise LogRefused(describe_refusal(reason, settings.servers)) from error
+            if reason.code() == KafkaError._UNKNOWN_PARTITION:
+                raise LogUnavailable(
+                    f"{settings.servers} has no topic {topic} with a partition {partition}, or our credentials may not see it; `perdure hub acls` "
+                    "prints the rights that each role needs"
+                ) from error
             if reason.code() not in _PASSING or time.monotonic() >= deadline:
                 raise LogUnavailable(
                     f"topic {topic}, partition {partition}: {settings.servers} did not say within {settings.request_seconds_max:g} s "

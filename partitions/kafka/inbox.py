@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 from ..ports import LogRecord, LogTruncated
 from .history import span_of
 from .records import record_of
+from .refusals import concerns_reader, describe_refusal, is_unauthorized
 from .settings import KafkaSettings
 
 _log = structlog.get_logger("perdure.kafka")
@@ -107,6 +108,11 @@ class KafkaInboxReader:
             and self._consumer is not None
         ):
             self._restart(partition)
+        elif not concerns_reader(error):
+            return
+        elif is_unauthorized(error):
+            why = describe_refusal(error, self._settings.servers)
+            _log.error("inbox refused", topic=self._topic, partition=partition, error=why)
         else:
             # The client goes on by itself; a trouble that lasts shows as the inbox's lag.
             _log.warning("inbox trouble", topic=self._topic, partition=partition, error=error.str())

@@ -14,6 +14,7 @@ from .history import HistoryReads, KafkaHistoryWriter, let_go
 from .inbox import KafkaInboxReader
 from .publisher import KafkaPublisher
 from .replies import KafkaReplies
+from .rights import Role
 from .settings import MESSAGE_BYTES_DEFAULT, KafkaSettings
 
 _log = structlog.get_logger("perdure.kafka")
@@ -56,7 +57,7 @@ class KafkaLog:
     def open(cls, settings: KafkaSettings, *, partition_count: int | None = None) -> "KafkaLog":
         """Find the hub and check its topics. Raises HubMissing, HubRefused and LogUnavailable, within bounded time."""
         admin = settings.admin()
-        hub = describe_hub(settings, admin)
+        hub = describe_hub(settings, Role.WORKER, admin)
         count = hub.identity.partition_count
         if partition_count not in (None, count):
             raise HubRefused(
@@ -68,9 +69,18 @@ class KafkaLog:
 
     @classmethod
     def open_client(cls, settings: KafkaSettings) -> "KafkaLog":
-        """Find the hub for a client, which may not be allowed to see the topics' settings. Raises as `open` does."""
+        """Find the hub for a client, which sees inbox and replies and nothing else. Raises as `open` does."""
+        return cls._open_beside(settings, Role.CLIENT)
+
+    @classmethod
+    def open_reader(cls, settings: KafkaSettings) -> "KafkaLog":
+        """Find the hub for an auditor, who reads the history and nothing else. Raises as `open` does."""
+        return cls._open_beside(settings, Role.AUDITOR)
+
+    @classmethod
+    def _open_beside(cls, settings: KafkaSettings, role: Role) -> "KafkaLog":
         admin = settings.admin()
-        hub = describe_hub(settings, admin, with_settings=False)
+        hub = describe_hub(settings, role, admin)
         return cls(settings, hub.identity, admin)
 
     def open_history(self, partition: int) -> KafkaHistoryWriter:

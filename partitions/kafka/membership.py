@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from threading import Condition, Thread
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from ..ports import Assigned, LogUnavailable, Lost, MembershipChange, Revoked
+from ..ports import Assigned, LogRefused, LogUnavailable, Lost, MembershipChange, Revoked
 from .records import error_of
+from .refusals import describe_refusal, is_refusal
 from .settings import KafkaSettings
 
 _log = structlog.get_logger("perdure.kafka")
@@ -29,16 +30,15 @@ class KafkaMembership:
         self._changes: list[MembershipChange] = []
         self._handing_over: set[int] = set()
         self._closing = False
-        self._failure: str | None = None
+        self._joined = False
+        self._failure: LogUnavailable | None = None
         self._consumer = settings.member()
         self._thread = Thread(target=self._run, name="perdure-membership", daemon=True)
         self._thread.start()
 
     def poll(self) -> Sequence[MembershipChange]:
         if self._failure is not None:
-            raise LogUnavailable(
-                f"membership of hub {self._settings.hub!r} at {self._settings.servers} has ended: {self._failure}"
-            )
+            raise self._failure
         if not self._changes:
             return ()
         with self._condition:
@@ -65,17 +65,25 @@ class KafkaMembership:
                 if message is None or (error := message.error()) is None:
                     continue
                 _log.warning("membership trouble", hub=self._settings.hub, error=error.str())
-                if error.fatal():
-                    self._failure = error.str()
+                if error.fatal() or (is_refusal(error) and not self._joined):
+                    self._failure = self._ended_by(error)
                     break
         except KafkaException as error:
-            self._failure = error_of(error).str()
+            self._failure = self._ended_by(error_of(error))
         finally:
             self._closing = True
             self._consumer.close()
             self._changed()
 
+    def _ended_by(self, error: KafkaError) -> LogUnavailable:
+        """Who was a member once may be one again when the brokers change their mind; who never was is told at once."""
+        head = f"membership of hub {self._settings.hub!r} at {self._settings.servers} has ended"
+        if is_refusal(error):
+            return LogRefused(f"{head}: {describe_refusal(error, self._settings.servers)}")
+        return LogUnavailable(f"{head}: {error.str()}")
+
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
+        self._joined = True
         consumer.incremental_assign(assigned)
         if assigned:
             consumer.pause(assigned)

@@ -74,3 +74,13 @@ GROUP_ONLY = frozenset(
         "session.timeout.ms",
     }
 )
+# What the client reads when it is made.
+FILES = frozenset(
+    {
+        "ssl.ca.location",
+        "ssl.certificate.location",
+        "ssl.crl.location",
+        "ssl.key.location",
+        "ssl.keystore.location",
+    }
+)

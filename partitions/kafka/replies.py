@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from ..ports import LogRecord
+from ..ports import LogRecord, LogRefused
 from .history import span_of
 from .parts import Joining
 from .records import record_of
+from .refusals import concerns_reader, describe_refusal, is_unauthorized
 from .settings import KafkaSettings
 
 TAKE_RECORDS = 500
@@ -40,6 +41,9 @@ class KafkaReplies:
                 # Retention took what a client that was away for an hour had not read.
                 self._consumer.unassign()
                 self._assign(span_of(self._consumer, self._settings, self._topic, self.partition).start)
+            elif is_unauthorized(error) and concerns_reader(error):
+                # Nobody would ever be answered: whoever waits has to hear why.
+                raise LogRefused(describe_refusal(error, self._settings.servers))
         return replies
 
     def close(self) -> None:

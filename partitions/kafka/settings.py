@@ -1,8 +1,8 @@
 """What each Kafka client is configured with: the user's properties, the defaults, and what the protocol fixes."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -11,7 +11,9 @@ from confluent_kafka.admin import AdminClient
 
 from ..ports import HubRefused
 from ..topics import HubTopics
-from .properties import CONSUMER_ONLY, FIXED, GROUP_ONLY, PRODUCER_ONLY
+from .client_logs import LOGGER
+from .properties import CONSUMER_ONLY, FILES, FIXED, GROUP_ONLY, PRODUCER_ONLY
+from .refusals import Refusals
 
 Properties = Mapping[str, str | int | float | bool]
 _Client = TypeVar("_Client")
@@ -23,8 +25,6 @@ MESSAGE_BYTES_DEFAULT = 1_048_000
 BATCH_BYTES_DEFAULT = 1_000_000
 SESSION_MS_DEFAULT = 6_000
 
-_logger = logging.getLogger("perdure.kafka")
-
 
 @dataclass(frozen=True, slots=True)
 class KafkaSettings:
@@ -35,9 +35,10 @@ class KafkaSettings:
 
     servers: str
     hub: str
-    properties: Properties = field(default_factory=lambda: _NONE)
+    properties: Properties = field(default_factory=lambda: _NONE, repr=False)
     request_seconds_max: float = 10.0
     delivery_seconds_max: float = 30.0
+    refusals: Refusals = field(default_factory=Refusals, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         HubTopics(self.hub)
@@ -134,10 +135,23 @@ class KafkaSettings:
         }
         own = {name: value for name, value in self.properties.items() if name not in foreign}
         try:
-            return kind({**common, **defaults, **own, **fixed}, logger=_logger)
+            return kind({**common, **defaults, **own, **fixed, "error_cb": self.refusals.note}, logger=LOGGER)
         except (KafkaException, TypeError, ValueError) as error:
-            raise HubRefused(f"[kafka] cannot be used: {_reason(error)}") from error
+            raise HubRefused(f"[kafka] cannot be used: {_reason(error)}{_unreadable(own)}") from error
 
 
 def _reason(error: Exception) -> str:
     return error.args[0].str() if isinstance(error, KafkaException) else str(error)
+
+
+def _unreadable(properties: Properties) -> str:
+    """Which files cannot be read, since the client's own words leave out their names."""
+    troubles: list[str] = []
+    for name in FILES & properties.keys():
+        try:
+            Path(str(properties[name])).open("rb").close()
+        except IsADirectoryError:
+            continue
+        except OSError as error:
+            troubles.append(f"; {name}: {error}")
+    return "".join(sorted(troubles))

@@ -19,7 +19,7 @@ PerdureError
 ├── HubError                  the hub cannot be used
 │   ├── HubMissing            there is none
 │   ├── HubUnavailable        it cannot be reached now
-│   └── HubRefused            it is not what was expected: partitions, topics, format
+│   └── HubRefused            it is not what was expected: partitions, topics, format; or it refuses us: credentials, rights
 ├── ConfigError               a flag, variable or line of perdure.toml that cannot be used
 └── AppNotLoaded              `module:app` leads to no app
 """

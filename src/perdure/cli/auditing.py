@@ -61,7 +61,7 @@ def _read_hub(settings: Settings) -> "Records":
         if settings.brokers:
             from perdure.partitions.kafka import KafkaLog
 
-            return read_log(KafkaLog.open_client(kafka_settings_of(settings)))
+            return read_log(KafkaLog.open_reader(kafka_settings_of(settings)))
         from perdure.partitions.embedded.reader import EmbeddedReader
 
         reader = EmbeddedReader(settings.dir)

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.config import load_settings
+from perdure.config import Loaded, load_settings
 from perdure.errors import (
     AppNotLoaded,
     ConfigError,
@@ -74,7 +74,12 @@ def command(*flags: str, logs: bool = False) -> Callable[[Callable[..., Any]], C
         @functools.wraps(function)
         def run(**given: Any) -> None:
             wanted = {name: given.pop(name) for name in (*shared, *flags)}
-            guarded(lambda: function(load_settings(wanted), **given))
+            guarded(lambda: act(load_settings(wanted), given))
+
+        def act(loaded: Loaded, given: dict[str, Any]) -> Any:
+            if not logs:
+                quiet_logs()
+            return function(loaded, **given)
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
         parameters = [
@@ -101,6 +106,13 @@ def _without(function: Callable[..., Any], flags: Sequence[str]) -> Callable[...
         return function(loaded, **given, **dict.fromkeys(flags))
 
     return call
+
+
+def quiet_logs() -> None:
+    """For a command that answers and ends: its error says it all. With --debug, what else there is to say goes to stderr."""
+    from perdure.logs import configure_logs
+
+    configure_logs("warning" if os.environ.get("PERDURE_DEBUG") else "critical")
 
 
 def guarded(act: Callable[[], Any]) -> None:

@@ -1,24 +1,29 @@
-"""`perdure hub create` and `perdure hub describe`: the topics of a hub on Kafka."""
+"""`perdure hub create`, `perdure hub describe` and `perdure hub acls`: the topics of a hub on Kafka, and who may use them."""
 
-from typing import TYPE_CHECKING, Annotated
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perdure.config import Loaded
+from perdure.config import Loaded, Settings
+from perdure.errors import ConfigError
 
 from .command import command
 from .starting import Json
 
 if TYPE_CHECKING:
     from perdure.partitions.kafka import HubDescription
+    from perdure.partitions.kafka.rights import Role
 
 REPLICATION_MAX = 3
 
 
 def register(app: typer.Typer) -> None:
-    hub = typer.Typer(help="Create or describe a hub on Kafka.", no_args_is_help=True)
+    hub = typer.Typer(help="Create or describe a hub on Kafka, or print the ACLs that it needs.", no_args_is_help=True)
     hub.command("create")(create)
     hub.command("describe")(describe)
+    hub.command("acls")(acls)
     app.add_typer(hub, name="hub", rich_help_panel="Run")
 
 
@@ -62,6 +67,86 @@ def describe(loaded: Loaded, json: Json = False) -> None:
         found = describe_hub(settings)
         _show(found, json=json)
         check_topics(settings, found)
+
+
+@command()
+def acls(
+    loaded: Loaded,
+    role: Annotated[
+        list[str] | None, typer.Option("--role", help="worker, client, auditor or admin; left out, all of them.")
+    ] = None,
+    principal: Annotated[
+        str | None, typer.Option("--principal", help="Whom to allow it, as User:NAME; default: User:ROLE.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Print the ACLs that each role needs, and no more, as commands of kafka-acls.sh. Asks no broker."""
+    from .output import answers, print_json
+
+    roles = _roles(role or ())
+    if principal is not None and len(roles) != 1:
+        raise ConfigError("--principal wants one --role: a principal with all roles is hardly meant")
+    if principal is not None and (not principal.isprintable() or not all(principal.partition(":")[::2])):
+        raise ConfigError(f"a principal is TYPE:NAME, as in User:worker; found {principal!r}")
+    bindings = [binding for each in roles for binding in _bindings(loaded.settings, each, principal)]
+    if json:
+        print_json(bindings)
+        return
+    for binding in bindings:
+        answers().out(_as_command(loaded.settings, binding), highlight=False)
+
+
+def _roles(names: Sequence[str]) -> "Sequence[Role]":
+    from perdure.partitions.kafka.rights import Role
+
+    known = {role.value: role for role in Role}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"--role is one of {', '.join(known)}; found {name!r}")
+    return [known[name] for name in names] or [*known.values()]
+
+
+def _bindings(settings: Settings, role: "Role", principal: str | None) -> list[dict[str, Any]]:
+    """The role's ACLs, one for each resource; the words are those of Kafka's tools."""
+    from perdure.client.hubs import open_errors
+    from perdure.partitions.kafka.rights import grants_of
+    from perdure.partitions.topics import HubTopics
+
+    with open_errors():
+        grants = grants_of(role, HubTopics(settings.hub))
+    return [
+        {
+            "role": role.value,
+            "principal": principal or f"User:{role.value}",
+            "host": "*",
+            "permission": "Allow",
+            "operations": [operation.value for operation in grant.operations],
+            "resource_type": grant.resource.value,
+            "pattern_type": "literal",
+            "name": grant.name,
+        }
+        for grant in grants
+    ]
+
+
+def _as_command(settings: Settings, binding: dict[str, Any]) -> str:
+    """One call of the script that comes with Kafka; `admin.properties` holds the credentials of whoever may alter ACLs."""
+    operations = [part for operation in binding["operations"] for part in ("--operation", operation)]
+    return shlex.join(
+        [
+            "kafka-acls.sh",
+            "--bootstrap-server",
+            settings.brokers or "HOST:PORT",
+            "--command-config",
+            "admin.properties",
+            "--add",
+            "--allow-principal",
+            binding["principal"],
+            *operations,
+            f"--{binding['resource_type']}",
+            binding["name"],
+        ]
+    )
 
 
 def _show(found: "HubDescription", *, json: bool) -> None:

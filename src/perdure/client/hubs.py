@@ -11,6 +11,7 @@ _ERRORS: tuple[tuple[type[Exception], type[HubError]], ...] = (
     (ports.HubMissing, HubMissing),
     (ports.HubRefused, HubRefused),
     (HubNameRefused, HubRefused),
+    (ports.LogRefused, HubRefused),
     (ports.LogUnavailable, HubUnavailable),
     (ports.LogLocked, HubUnavailable),
     (ports.LogCorrupt, HubRefused),

@@ -1,0 +1,25 @@
+"""One broker with TLS, SASL and ACLs for all tests of this folder that ask for it."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.broker import ROOT, NoBroker, fetch_jars, find_java
+from tests.secured import SecuredBroker
+
+
+@pytest.fixture(scope="package")
+def secured_broker() -> Iterator[SecuredBroker]:
+    """Skips, with the reason, where there is no Java to run one."""
+    try:
+        java = find_java()
+        fetch_jars()
+    except NoBroker as error:
+        pytest.skip(str(error))
+    (ROOT / "build").mkdir(exist_ok=True)
+    broker = SecuredBroker(java, Path(tempfile.mkdtemp(prefix="secured-", dir=ROOT / "build")))
+    broker.start()
+    yield broker
+    broker.stop()
