@@ -14,14 +14,13 @@ RUN pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir dist . \
     && /opt/perdure/bin/pip install --no-cache-dir --no-deps --no-index dist/perdure-*.whl
 
 FROM python:3.12-slim-bookworm
-RUN useradd --create-home --uid 10001 perdure && install -d -o perdure /data
+RUN useradd --create-home --uid 10001 perdure && install -d -o perdure /data /shared
 COPY --from=build /opt/perdure /opt/perdure
 COPY workloads /app/workloads
-ENV PATH=/opt/perdure/bin:$PATH PYTHONUNBUFFERED=1
+ENV PATH=/opt/perdure/bin:$PATH PYTHONUNBUFFERED=1 PERDURE_DIR=/data PERDURE_RESULTS=/shared/results
 WORKDIR /app
 USER perdure
 VOLUME /data
 HEALTHCHECK --interval=5s --timeout=3s --start-period=10s --retries=6 \
-    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(os.environ['HEALTH_URL'], timeout=2)"]
-ENTRYPOINT []
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/healthz', timeout=2)"]
 CMD ["perdure", "--help"]
