@@ -113,9 +113,14 @@ def payload_of(value: Any) -> bytes:
         data = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     except (ValueError, RecursionError) as error:
         raise ValueRefused(f"no JSON can hold it: {error}") from error
-    if data.count(b"[") + data.count(b"{") > JSON_DEPTH_MAX and _depth(data) > JSON_DEPTH_MAX:
+    if is_too_deep(data):
         raise ValueRefused(f"nested more than {JSON_DEPTH_MAX} deep")
     return data
+
+
+def is_too_deep(data: bytes) -> bool:
+    """True for JSON that is nested deeper than all who read it can follow."""
+    return data.count(b"[") + data.count(b"{") > JSON_DEPTH_MAX and _depth(data) > JSON_DEPTH_MAX
 
 
 def _depth(data: bytes) -> int:

@@ -178,6 +178,8 @@ class Confirmation:
                 self._answer(record, answer, as_of)
             for watcher in record.watchers:
                 self._home.queries.watch(watcher, as_of)
+            if record.kind == RecordKind.FORGOTTEN:
+                self._home.queries.tell_forgotten(record.instance_id, as_of)
         self._home.queries.tell_ended(ended, as_of)
 
     def _answer(self, record: Decided, answer: Answer, as_of: int) -> None:

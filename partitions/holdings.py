@@ -123,7 +123,7 @@ class Holdings:
         self.replies = Replies(parts.log.publisher, partition)
         self.queries = Queries(recovered.store, partition, self.replies)
         self.outbox = Outbox(parts.log.publisher)
-        self.intake = Intake(settings.inbox_topic, partition, self.identity.partition_count, recovered.state)
+        self.intake = Intake(settings.inbox_topic, partition, self.identity, recovered.state, settings.limits)
         self._restore_outbox()
 
     def _restore_outbox(self) -> None:

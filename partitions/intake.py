@@ -10,14 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from perdure.actors.limits import check_instance_id
-from perdure.schemas.codec import INBOX_MARK, WireError, decode_inbound
-from perdure.schemas.messages import Inbound, Query
+from perdure.actors.limits import DEFAULT_LIMITS, Limits
+from perdure.schemas.codec import INBOX_MARK, UnreadableBody, WireError, decode_inbound
+from perdure.schemas.messages import Inbound, Origin, Query
 from perdure.schemas.records import SourceMark
 
+from .admission import Admission
 from .foreign import decode_foreign
 from .partitioner import partition_of
-from .ports import LogRecord
+from .ports import HubIdentity, LogRecord
 from .state import PartitionState
 
 
@@ -32,29 +33,33 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One inbox record, understood. `inbound` is None where it could not be read; `reason` says why it is not a message."""
+    """One inbox record, understood. `inbound` is None where it could not be read, and has a `reply_to` only where that can be
+    answered; `reason` says why it is not a message. `origin` is the one that counts."""
 
     kind: Kind
     offset: int
     record: LogRecord
     inbound: Inbound | None = None
     reason: str = ""
+    origin: Origin | None = None
 
 
 class Intake:
     """The inbox of one partition as its owner takes it: arrival order, duplicates, and how far all is consumed."""
 
-    def __init__(self, topic: str, partition: int, partition_count: int, confirmed: PartitionState) -> None:
+    def __init__(
+        self, topic: str, partition: int, hub: HubIdentity, confirmed: PartitionState, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self._topic = topic
         self._partition = partition
-        self._partition_count = partition_count
+        self._partition_count = hub.partition_count
+        self._admission = Admission(hub, limits)
         self._consumed = set(confirmed.consumed_above)
         self._seen = dict(confirmed.sources)
         self._order: deque[tuple[int, SourceMark | None]] = deque()
         self._moved: dict[tuple[str, int], SourceMark] = {}
         self.mark = confirmed.inbox_mark
         self._arrived = confirmed.inbox_mark - 1
-        self.dropped = 0
 
     def take(self, record: LogRecord) -> Taken | None:
         """Understand one record, the next of the inbox. None: it was consumed before, or came before."""
@@ -62,15 +67,13 @@ class Intake:
             return None
         self._arrived = record.offset
         taken = self._read(record)
-        origin = taken.inbound.origin if taken.inbound is not None else None
-        mark = None
+        origin, mark = taken.origin, None
         if origin is not None:
             source = (origin.topic_id, origin.partition)
             expected = self._seen.get(source, 0) + 1
             if origin.sequence < expected:
                 taken = replace(taken, kind=Kind.DUPLICATE)
             elif origin.sequence > expected:
-                self.dropped += 1
                 taken = replace(
                     taken, kind=Kind.OUT_OF_ORDER, reason=f"sequence {origin.sequence} of {source}, expected {expected}"
                 )
@@ -81,31 +84,57 @@ class Intake:
         return None if record.offset in self._consumed else taken
 
     def _read(self, record: LogRecord) -> Taken:
-        if record.value is None:
-            return Taken(Kind.UNREADABLE, record.offset, record, reason="a record without a value")
         try:
-            if record.value[:1] == INBOX_MARK:
-                inbound = decode_inbound(record.value)
-            else:
-                inbound = decode_foreign(record.value, f"{self._topic}-{self._partition}-{record.offset}")
-            if not isinstance(inbound.body, Query) or inbound.instance_id:
-                check_instance_id(inbound.instance_id)
+            inbound = self._decode(record)
+            if inbound.origin is not None:
+                self._admission.check_origin(inbound.origin)
+        except UnreadableBody as error:
+            return self._unreadable(record, error)
         except (WireError, ValueError) as error:
             return Taken(Kind.UNREADABLE, record.offset, record, reason=str(error))
+        try:
+            self._admission.check_envelope(inbound)
+        except ValueError as error:
+            return Taken(Kind.UNREADABLE, record.offset, record, None, str(error), inbound.origin)
+        return self._place(record, inbound)
+
+    def _decode(self, record: LogRecord) -> Inbound:
+        if record.value is None:
+            raise WireError("inbox message", "a value", "none")
+        if record.value[:1] == INBOX_MARK:
+            return decode_inbound(record.value)
+        return decode_foreign(record.value, f"{self._topic}-{self._partition}-{record.offset}")
+
+    def _unreadable(self, record: LogRecord, error: UnreadableBody) -> Taken:
+        """What a newer build of ours sent has its place among the others, so that those behind it are taken (R7)."""
+        origin = error.origin
+        try:
+            if origin is not None:
+                self._admission.check_origin(origin)
+        except ValueError:
+            origin = None
+        return Taken(Kind.UNREADABLE, record.offset, record, reason=str(error), origin=origin)
+
+    def _place(self, record: LogRecord, inbound: Inbound) -> Taken:
+        """Whose it is."""
         if isinstance(inbound.body, Query) and not inbound.instance_id:
-            return Taken(Kind.QUERY, record.offset, record, inbound)
+            return Taken(Kind.QUERY, record.offset, record, inbound, origin=inbound.origin)
         if partition_of(inbound.instance_id, self._partition_count) != self._partition:
             return self._misplaced(record, inbound)
+        try:
+            self._admission.check_body(inbound.body)
+        except ValueError as error:
+            return Taken(Kind.UNREADABLE, record.offset, record, inbound, str(error), inbound.origin)
         kind = Kind.QUERY if isinstance(inbound.body, Query) else Kind.MESSAGE
-        return Taken(kind, record.offset, record, inbound)
+        return Taken(kind, record.offset, record, inbound, origin=inbound.origin)
 
     def _misplaced(self, record: LogRecord, inbound: Inbound) -> Taken:
         """Forward once; a message that was forwarded and is still wrong comes from another idea of the hub (R9)."""
         right = partition_of(inbound.instance_id, self._partition_count)
         if inbound.forwards == 0:
-            return Taken(Kind.FORWARD, record.offset, record, inbound)
+            return Taken(Kind.FORWARD, record.offset, record, inbound, origin=inbound.origin)
         reason = f"on partition {self._partition} after a forward, but {inbound.instance_id!r} belongs to {right}"
-        return Taken(Kind.UNREADABLE, record.offset, record, inbound, reason)
+        return Taken(Kind.UNREADABLE, record.offset, record, inbound, reason, inbound.origin)
 
     def consume(self, offsets: Iterable[int]) -> None:
         """These offsets are taken, by the next record at the latest."""

@@ -69,7 +69,7 @@ class Queries:
             return self._list(query.arguments, as_of)
         header = read_header(self._store, instance_id)
         if header is None:
-            return ReplyCode.NOT_FOUND, orjson.dumps({"message": f"no instance {instance_id!r}"})
+            return ReplyCode.NOT_FOUND, _no_instance(instance_id)
         if query.query == QueryKind.GET:
             return ReplyCode.OK, self._view(header, as_of)
         return self._history(header, query.arguments, as_of)
@@ -87,7 +87,10 @@ class Queries:
 
     def _history(self, header: InstanceHeader, arguments: bytes, as_of: int) -> tuple[ReplyCode, bytes]:
         """Turns from number `from` on, as many as fit one reply; `next` is the number to go on from."""
-        begin = int(orjson.loads(arguments).get("from", 1))
+        try:
+            begin = _first_turn(arguments)
+        except ValueError as error:
+            return ReplyCode.REFUSED, orjson.dumps({"message": str(error)})
         turns: list[Any] = []
         size, following = 0, None
         prefix = history_prefix(header.instance_id)
@@ -107,11 +110,11 @@ class Queries:
         assert message.reply_to is not None
         header = read_header(self._store, message.instance_id)
         if header is None:
-            text = orjson.dumps({"message": f"no instance {message.instance_id!r}"})
+            text = _no_instance(message.instance_id)
             self._replies.send(message.reply_to, message.request_id, ReplyCode.NOT_FOUND, text, as_of)
         elif header.status.terminal:
             self._replies.send(message.reply_to, message.request_id, ReplyCode.ENDED, self._view(header, as_of), as_of)
-        elif self._waiting < WAITERS_MAX:
+        elif self._waiting < WAITERS_MAX:  # beyond it the client asks again, as it does in any case
             waiting = self._waiters.setdefault(message.instance_id, {})
             self._waiting -= len(waiting)
             waiting[message.reply_to, message.request_id] = None
@@ -120,10 +123,29 @@ class Queries:
     def tell_ended(self, headers: Iterable[InstanceHeader], as_of: int) -> None:
         """These instances have just ended."""
         for header in headers:
-            waiting = self._waiters.pop(header.instance_id, None)
-            if waiting is None:
-                continue
-            self._waiting -= len(waiting)
-            view = self._view(header, as_of)
-            for to, request_id in waiting:
-                self._replies.send(to, request_id, ReplyCode.ENDED, view, as_of)
+            if header.instance_id in self._waiters:
+                self._tell(header.instance_id, ReplyCode.ENDED, self._view(header, as_of), as_of)
+
+    def tell_forgotten(self, instance_id: str, as_of: int) -> None:
+        """The instance was purged while it ran: there is no end to wait for."""
+        if instance_id in self._waiters:
+            self._tell(instance_id, ReplyCode.NOT_FOUND, _no_instance(instance_id), as_of)
+
+    def _tell(self, instance_id: str, code: ReplyCode, body: bytes, as_of: int) -> None:
+        waiting = self._waiters.pop(instance_id)
+        self._waiting -= len(waiting)
+        for to, request_id in waiting:
+            self._replies.send(to, request_id, code, body, as_of)
+
+
+def _no_instance(instance_id: str) -> bytes:
+    return orjson.dumps({"message": f"no instance {instance_id!r}"})
+
+
+def _first_turn(arguments: bytes) -> int:
+    """The turn that a history begins with. Raises ValueError."""
+    fields = orjson.loads(arguments)
+    begin = fields.get("from", 1) if isinstance(fields, dict) else None
+    if not isinstance(begin, int) or isinstance(begin, bool) or not 1 <= begin < 1 << 63:
+        raise ValueError(f"the arguments of a history are {{'from': a turn, from 1 on}}, not {arguments[:40]!r}")
+    return begin

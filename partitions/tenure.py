@@ -203,6 +203,9 @@ class Tenure:
         elif taken.kind == Kind.UNREADABLE:
             name = inbound.instance_id if inbound is not None else ""
             mail.letters.append(self._dead_letter(taken.reason, taken.record.value, taken.offset, name))
+            if inbound is not None and inbound.reply_to is not None:
+                code = ms.ReplyCode.REFUSED
+                mail.answers.append(Answer(inbound.reply_to, inbound.request_id, code, taken.reason, instance_id=name))
         elif taken.kind == Kind.DUPLICATE:
             counts.duplicates += 1
         else:

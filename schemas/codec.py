@@ -1,7 +1,15 @@
 """The codec of everything on the wire, under one name; the parts are in `record_codec` and `message_codec`."""
 
 from .avro import UnknownFormat, WireError
-from .message_codec import INBOX_MARK, REPLY_MARK, decode_inbound, decode_reply, encode_inbound, encode_reply
+from .message_codec import (
+    INBOX_MARK,
+    REPLY_MARK,
+    UnreadableBody,
+    decode_inbound,
+    decode_reply,
+    encode_inbound,
+    encode_reply,
+)
 from .record_codec import (
     CHUNK_MARK,
     HISTORY_MARK,
@@ -42,6 +50,7 @@ __all__ = [
     "VOCABULARY",
     "EventKind",
     "UnknownFormat",
+    "UnreadableBody",
     "Vocabulary",
     "WireError",
     "decode_attempt",

@@ -48,6 +48,14 @@ _INBOUND = shipped("Inbound", 1)
 _REPLY = shipped("Reply", 1)
 
 
+class UnreadableBody(WireError):
+    """A message whose body cannot be read, though its envelope can: a newer build may have sent it. Its origin counts (R7)."""
+
+    def __init__(self, error: WireError, origin: Origin | None) -> None:
+        super().__init__(error.where, error.expected, error.found)
+        self.origin = origin
+
+
 def _encode_body(inbound: Inbound) -> bytes:
     encode = _ENCODES.get(type(inbound.body))
     if encode is None:
@@ -64,16 +72,15 @@ def encode_inbound(inbound: Inbound) -> bytes:
 
 
 def decode_inbound(value: bytes) -> Inbound:
+    """Raises UnreadableBody where only the body is at fault, else WireError."""
     datum = _INBOUND.read(strip_mark(value, INBOX_MARK, "inbox message"))
-    origin, reply_to = datum["origin"], datum["reply_to"]
-    return Inbound(
-        instance_id=datum["instance_id"],
-        body=_decode_body(datum["kind"], datum["body"]),
-        request_id=datum["request_id"],
-        origin=None if origin is None else Origin(**origin),
-        reply_to=None if reply_to is None else ReplyTo(**reply_to),
-        forwards=datum["forwards"],
-    )
+    origin = None if datum["origin"] is None else Origin(**datum["origin"])
+    reply_to = None if datum["reply_to"] is None else ReplyTo(**datum["reply_to"])
+    try:
+        body = _decode_body(datum["kind"], datum["body"])
+    except WireError as error:
+        raise UnreadableBody(error, origin) from error
+    return Inbound(datum["instance_id"], body, datum["request_id"], origin, reply_to, datum["forwards"])
 
 
 def _decode_body(kind: int, data: bytes) -> Body:

@@ -19,7 +19,7 @@ from perdure.actors.context import OrchestrationContext
 from perdure.actors.tasks import when_all
 from perdure.audit import audit_records, read_log
 from perdure.partitions.activities import ActivityResult, ActivityTask, Attempt, PoolCounts
-from perdure.partitions.holdings import Counts, OwnerParts, OwnerSettings
+from perdure.partitions.holdings import Counts, Holdings, OwnerParts, OwnerSettings
 from perdure.partitions.memory import Faults, MemoryHub, MemoryLog, MemoryStores
 from perdure.partitions.memory.hub import Journal
 from perdure.partitions.owner import PartitionOwner, Phase
@@ -200,6 +200,11 @@ class Member:
 
     def owns(self, partition: int = 0) -> bool:
         return self.owners[partition].phase == Phase.OWNING
+
+    def holdings(self, partition: int = 0) -> Holdings:
+        holdings = self.owners[partition].holdings
+        assert holdings is not None, f"{self.name} does not own partition {partition}"
+        return holdings
 
     def step(self) -> bool:
         """One round, as a worker's engine makes it."""

@@ -11,12 +11,14 @@ from perdure.actors.limits import DEFAULT_LIMITS
 from perdure.partitions.foreign import decode_foreign
 from perdure.partitions.intake import Intake, Kind
 from perdure.partitions.partitioner import partition_of
-from perdure.partitions.ports import LogRecord
+from perdure.partitions.ports import HubIdentity, LogRecord
 from perdure.partitions.state import PartitionState
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import WireError, decode_inbound, encode_inbound
 from perdure.schemas.events import Status
 from perdure.schemas.messages import Inbound, ReusePolicy
+
+HUB = HubIdentity("hub", "cluster", "history", 1)
 
 LIMIT = DEFAULT_LIMITS.payload_bytes_max
 
@@ -128,7 +130,7 @@ def test_everything_else_is_refused_with_what_was_expected(fields: Any, message:
 
 
 def intake_of(value: bytes) -> tuple[Kind, str]:
-    taken = Intake("hub.inbox", 0, 1, PartitionState()).take(LogRecord(7, None, value, 0))
+    taken = Intake("hub.inbox", 0, HUB, PartitionState()).take(LogRecord(7, None, value, 0))
     assert taken is not None
     return taken.kind, taken.reason or (taken.inbound.instance_id if taken.inbound else "")
 
@@ -137,11 +139,11 @@ def test_an_id_that_cannot_name_an_instance_is_refused_and_a_missing_one_comes_f
     assert (Kind.MESSAGE, "hub.inbox-0-7") == intake_of(b'{"start": "welcome"}')
     assert Kind.UNREADABLE == intake_of(b'{"start": "welcome", "id": "a\\u0000b"}')[0]
     assert Kind.UNREADABLE == intake_of(json.dumps({"start": "welcome", "id": "x" * 201}).encode())[0]
-    assert (Kind.UNREADABLE, "a record without a value") == intake_of_nothing()
+    assert (Kind.UNREADABLE, "inbox message: expected a value, found none") == intake_of_nothing()
 
 
 def intake_of_nothing() -> tuple[Kind, str]:
-    taken = Intake("hub.inbox", 0, 1, PartitionState()).take(LogRecord(7, None, None, 0))
+    taken = Intake("hub.inbox", 0, HUB, PartitionState()).take(LogRecord(7, None, None, 0))
     assert taken is not None
     return taken.kind, taken.reason
 
