@@ -51,7 +51,8 @@ class PendingChild:
 @dataclass(frozen=True, slots=True)
 class InstanceState:
     """The fold of an instance's events. `undelivered` are facts that the code has not seen yet; `unknown` says that a newer
-    build wrote an event that this one cannot read (R12)."""
+    build wrote an event that this one cannot read (R12); `carried_at` is where the history of this execution was appended
+    again, or NEVER (R15)."""
 
     instance_id: str
     started: ev.ExecutionStarted
@@ -69,6 +70,7 @@ class InstanceState:
     requests: tuple[str, ...] = ()
     events_count: int = 0
     turns_count: int = 0
+    carried_at: int = NEVER
 
     @property
     def execution_id(self) -> str:
@@ -128,6 +130,7 @@ class Draft:
         requests: tuple[str, ...]
         events_count: int
         turns_count: int
+        carried_at: int
         delivering: bool
 
 

@@ -23,6 +23,7 @@ from .holdings import Holdings
 from .index import index_changes
 from .instances import Slot
 from .ledger import Confirmed
+from .state import NO_BASE
 
 
 @dataclass(slots=True)
@@ -39,6 +40,7 @@ class Decided:
     watchers: Sequence[Inbound] = ()
     sends: Sequence[tuple[str, Send]] = ()
     checkpoint: Checkpoint | None = None
+    attempt: Sequence[str] | None = None
     encoded: bytes = b""
     appended_at: float = field(default=0.0)
 
@@ -54,11 +56,21 @@ class Confirmation:
         self._bytes_since = 0
         self._checkpoint_at = holdings.parts.clock.monotonic()
         self._checkpoint_out = False
+        self._trimmed_to = NO_BASE
 
     def take(self, confirmed: Sequence[Appended[Decided]]) -> bool:
-        """Make these records visible, in order."""
-        if not confirmed:
-            return False
+        """Make these records visible, in order. A checkpoint ends a batch, so that a snapshot can be as of it (R14)."""
+        start = 0
+        for end, appended in enumerate(confirmed, 1):
+            if appended.effect.checkpoint is not None:
+                self._take_batch(confirmed[start:end])
+                self._finish_checkpoint(appended)
+                start = end
+        if start < len(confirmed):
+            self._take_batch(confirmed[start:])
+        return bool(confirmed)
+
+    def _take_batch(self, confirmed: Sequence[Appended[Decided]]) -> None:
         records = [appended.effect for appended in confirmed]
         # 1. The store, readers' index and the place in the log: one batch.
         ended = self._write(confirmed)
@@ -71,10 +83,6 @@ class Confirmation:
                 self._act(record)
         # 3. Replies.
         self._reply(records, ended, confirmed[-1].place.offset)
-        for record in records:
-            if record.checkpoint is not None:
-                self._finish_checkpoint(record.checkpoint)
-        return True
 
     def _write(self, confirmed: Sequence[Appended[Decided]]) -> list[InstanceHeader]:
         fold, touched = self._home.fold, dict[str, Decided]()
@@ -83,35 +91,38 @@ class Confirmation:
             record = appended.effect
             self._home.counts.confirmed += 1
             self._home.counts.append_seconds += now - record.appended_at
-            if record.checkpoint is not None:
-                fold.take_checkpoint({target.target: target.acked for target in record.checkpoint.targets})
-            if record.body is None:
-                continue
-            self._turns_since += 1
-            self._bytes_since += len(record.encoded)
+            if record.checkpoint is None:
+                self._turns_since += 1
+                self._bytes_since += len(record.encoded)
             if record.slot is not None:
                 record.slot.unconfirmed.popleft()
                 touched[record.instance_id] = record
-            fold.take(
-                Confirmed(
-                    record.instance_id,
-                    appended.first_offset,
-                    LEVEL,
-                    record.body,
-                    record.encoded,
-                    record.before,
-                    record.after,
-                )
-            )
+            self._fold(appended)
         ended = [header for record in touched.values() if (header := self._show(record)) is not None]
         place = confirmed[-1].place
         self._home.timers.confirm(fold.write(self._epoch.number, place.offset, place.previous, place.digest))
         return ended
 
+    def _fold(self, appended: Appended[Decided]) -> None:
+        """What one record changes in the store."""
+        record, fold = appended.effect, self._home.fold
+        if record.body is not None:
+            name, before, after = record.instance_id, record.before, record.after
+            fold.take(Confirmed(name, appended.first_offset, LEVEL, record.body, record.encoded, before, after))
+        elif record.checkpoint is not None:
+            whole = appended.first_offset == appended.place.offset
+            fold.take_checkpoint(appended.first_offset, record.checkpoint, names_base=whole)
+        elif record.attempt is not None:
+            fold.take_attempt(record.attempt)
+        else:
+            assert record.before is not None
+            fold.take_carried(record.before, appended.first_offset)
+
     def _show(self, record: Decided) -> InstanceHeader | None:
-        """State the header after the batch; return it if the instance ended."""
+        """State the header after the batch; return it if the instance ended in it."""
         slot = record.slot
         assert slot is not None
+        old = slot.header
         held = (slot.held.kind, slot.held.reason) if slot.held is not None else ("", "")
         new = header_of(record.after, *held) if record.after is not None else None
         self._home.fold.show(record.instance_id, slot.header, new)
@@ -121,8 +132,10 @@ class Confirmation:
             return None
         if not new.status.terminal:
             return None
-        self._home.counts.instances_ended += 1
         self._home.instances.drop(slot)
+        if old is not None and old.status.terminal and old.execution_id == new.execution_id:
+            return None
+        self._home.counts.instances_ended += 1
         return new
 
     def _act(self, record: Decided) -> None:
@@ -264,14 +277,27 @@ class Confirmation:
         """Seconds since the last checkpoint, 0 while nothing happened after it."""
         return self._home.parts.clock.monotonic() - self._checkpoint_at if self._turns_since else 0.0
 
+    def trim_history(self) -> None:
+        """Let go of what stands before the base (R15); again on take-over, since a broker may have forgotten it."""
+        self._trimmed_to = self._home.fold.state.base
+        if self._trimmed_to != NO_BASE:
+            self._home.parts.log.trim_history(self._home.partition, self._trimmed_to)
+
     def expect_checkpoint(self) -> None:
         self._checkpoint_out = True
         self._turns_since = self._bytes_since = 0
 
-    def _finish_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """The record is confirmed: make the store durable, and let go of the inbox that it has consumed (R8, R14)."""
-        self._home.store.flush()
-        self._home.parts.log.trim_inbox(self._home.partition, checkpoint.inbox_mark)
+    def _finish_checkpoint(self, appended: Appended[Decided]) -> None:
+        """It is confirmed, and the store is as of it: make that durable, and let go of what was consumed (R8, R14, R15)."""
+        checkpoint, home = appended.effect.checkpoint, self._home
+        assert checkpoint is not None
+        home.store.flush()
+        home.parts.log.trim_inbox(home.partition, checkpoint.inbox_mark)
+        if self._trimmed_to < home.fold.state.base:
+            self.trim_history()
+            home.counts.bases += 1
+        assert home.fold.anchor is not None
+        home.archive.take_checkpoint(home.fold.anchor)
         self._checkpoint_out = False
         self._checkpoint_at = self._home.parts.clock.monotonic()
         self._home.counts.checkpoints += 1

@@ -10,6 +10,7 @@ import orjson
 from perdure.actors.instance import InstanceState
 from perdure.schemas.events import NO_TAGS, NULL, Failure, Status
 
+from .keys import ended_key
 from .ports import Change, Store
 
 HEADER_FORMAT = 1
@@ -77,19 +78,35 @@ def input_key(instance_id: str) -> bytes:
 def header_changes(old: InstanceHeader | None, new: InstanceHeader | None) -> list[Change]:
     """What to write so that the store has `new` where it had `old`; both are of one instance."""
     if new is None:
-        if old is None:
-            return []
-        gone: list[Change] = [(header_key(old.instance_id), None)]
-        if len(old.input) > INPUT_INLINE_BYTES_MAX:
-            gone.append((input_key(old.instance_id), None))
-        return gone
+        return [] if old is None else _gone(old)
     changes: list[Change] = [(header_key(new.instance_id), encode_header(new))]
     if old is None or old.input != new.input:
         if len(new.input) > INPUT_INLINE_BYTES_MAX:
             changes.append((input_key(new.instance_id), new.input))
         elif old is not None and len(old.input) > INPUT_INLINE_BYTES_MAX:
             changes.append((input_key(new.instance_id), None))
+    was, now = _end_of(old), _end_of(new)
+    if was is not None and was != now:
+        changes.append((was, None))
+    if now is not None and was != now:
+        changes.append((now, b""))
     return changes
+
+
+def _gone(old: InstanceHeader) -> list[Change]:
+    changes: list[Change] = [(header_key(old.instance_id), None)]
+    if len(old.input) > INPUT_INLINE_BYTES_MAX:
+        changes.append((input_key(old.instance_id), None))
+    if (end := _end_of(old)) is not None:
+        changes.append((end, None))
+    return changes
+
+
+def _end_of(header: InstanceHeader | None) -> bytes | None:
+    """Instances are kept in the order in which they ended as well, for those who forget them (R15)."""
+    if header is None or not header.status.terminal:
+        return None
+    return ended_key(header.updated_ms, header.instance_id)
 
 
 def read_header(store: Store, instance_id: str) -> InstanceHeader | None:

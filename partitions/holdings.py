@@ -14,6 +14,8 @@ from perdure.schemas.messages import Inbound, TaskLost
 from perdure.schemas.records import DEAD_LETTER
 
 from .activities import ActivityPool
+from .archive import Archive
+from .fold import Fold
 from .instances import Instances
 from .intake import Intake
 from .keys import ACTIVITY, DUE_TURN, LOCAL, OUTBOX, end_of, parse_activity_key, parse_outbox_key
@@ -21,7 +23,7 @@ from .ledger import decode_due_activity
 from .outbox import Outbox, decode_dead_letter
 from .ports import Clock, Log, Store, Stores
 from .queries import Queries, Replies
-from .recovery import Fold, Recovered
+from .recovery import Recovered
 from .timers import TimerQueue
 
 
@@ -33,7 +35,8 @@ class Code(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OwnerSettings:
-    """Limits and intervals of an owner; the defaults are DESIGN.md's."""
+    """Limits and intervals of an owner; the defaults are DESIGN.md's. `retention_seconds` is how long ended instances are kept, and
+    what was purged stays in the log; None keeps every history for ever (R15)."""
 
     owner: str
     address: str = ""
@@ -50,6 +53,9 @@ class OwnerSettings:
     session_seconds: float = 6.0
     pause_seconds_max: float = 0.5
     clock_skew_ms_max: int = 60_000
+    snapshot_records_min: int = 50_000
+    snapshot_ahead_records: int = 20_000
+    retention_seconds: float | None = None
     replay_always: bool = False
 
 
@@ -89,6 +95,9 @@ class Counts:
     instances_started: int = 0
     instances_ended: int = 0
     checkpoints: int = 0
+    expired: int = 0
+    carried: int = 0
+    bases: int = 0
     recovered_records: int = 0
 
 
@@ -123,6 +132,7 @@ class Holdings:
         self.replies = Replies(parts.log.publisher, partition)
         self.queries = Queries(recovered.store, partition, self.replies)
         self.outbox = Outbox(parts.log.publisher)
+        self.archive = Archive(parts.log.snapshots, partition, recovered.store, settings.snapshot_records_min)
         self.intake = Intake(settings.inbox_topic, partition, self.identity, recovered.state, settings.limits)
         self._restore_outbox()
 

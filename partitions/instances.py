@@ -6,18 +6,28 @@ closes its code, which records nothing.
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 from perdure.actors.executor import Executor, InstanceHeld, RecordedTurn
 from perdure.actors.instance import InstanceState, apply_turn
 from perdure.schemas import events as ev
 from perdure.schemas.codec import decode_turn
 from perdure.schemas.events import HistoryEvent
-from perdure.schemas.records import TurnBody
+from perdure.schemas.records import LEVEL, CarriedTurn, TurnBody
 
 from .header import InstanceHeader, read_header
-from .keys import end_of, history_prefix
+from .keys import carried_key, end_of, history_key, history_prefix
 from .ledger import decode_stored_turn
 from .ports import Store
+
+
+class Unconfirmed(NamedTuple):
+    """A record of an instance that is on its way; `body` is None for a history that is carried forward."""
+
+    offset: int
+    body: TurnBody | None
+    encoded: bytes
 
 
 class Slot:
@@ -31,7 +41,7 @@ class Slot:
         self.header = header
         self.executor: Executor | None = None
         self.held: InstanceHeld | None = None
-        self.unconfirmed: deque[TurnBody] = deque()
+        self.unconfirmed: deque[Unconfirmed] = deque()
 
     def close(self) -> None:
         """Let the live code go."""
@@ -89,11 +99,24 @@ class Instances:
     def history(self, slot: Slot) -> list[RecordedTurn]:
         """All turns of the slot's execution, on the tip: those in the store, then those not confirmed yet."""
         turns = [recorded for _, recorded in read_turns(self._store, slot.instance_id)]
-        for body in slot.unconfirmed:
-            if begins_execution(body):
-                turns.clear()
-            turns.append(recorded_turn(body))
+        for record in slot.unconfirmed:
+            if record.body is not None:
+                if begins_execution(record.body):
+                    turns.clear()
+                turns.append(recorded_turn(record.body))
         return turns
+
+    def carried_turns(self, slot: Slot) -> tuple[CarriedTurn, ...]:
+        """The same turns as their own records had them (R15)."""
+        prefix = history_prefix(slot.instance_id)
+        stored = self._store.scan(history_key(slot.instance_id, 1), end_of(prefix))
+        turns = [CarriedTurn(*decode_stored_turn(value)) for _, value in stored]
+        for record in slot.unconfirmed:
+            if record.body is not None:
+                if begins_execution(record.body):
+                    turns.clear()
+                turns.append(CarriedTurn(record.offset, LEVEL, record.encoded))
+        return tuple(turns)
 
     def close(self) -> None:
         for slot in self._slots.values():
@@ -121,8 +144,7 @@ def execution_part(decided: bool, events: tuple[HistoryEvent, ...]) -> tuple[boo
 
 def read_turns(store: Store, instance_id: str) -> Iterator[tuple[int, RecordedTurn]]:
     """The turns of the instance's newest execution in the store, with their offsets."""
-    prefix = history_prefix(instance_id)
-    for _, value in store.scan(prefix, end_of(prefix)):
+    for _, value in store.scan(history_key(instance_id, 1), end_of(history_prefix(instance_id))):
         offset, level, encoded = decode_stored_turn(value)
         yield offset, recorded_turn(decode_turn(encoded, level))
 
@@ -133,4 +155,5 @@ def read_state(store: Store, instance_id: str) -> InstanceState:
     for _, turn in read_turns(store, instance_id):
         state = apply_turn(state, turn.events, instance_id=instance_id, time_ms=turn.time_ms, decided=turn.decided)
     assert state is not None, f"{instance_id!r} has a header and no history"
-    return state
+    carried = store.get(carried_key(instance_id))
+    return state if carried is None else replace(state, carried_at=int.from_bytes(carried, "big"))

@@ -6,11 +6,15 @@ An instance id has no NUL (actors.limits), so NUL ends it. The instance index (i
 |--------|------------------------------------------------|-------------------------------------------------|
 | P      |                                                | where the store is: state.encode_anchor         |
 | H      | instance, turn                                 | offset, format, turn body as on the wire        |
+| H      | instance, 0                                    | offset of its carried history, if it has one    |
 | A      | instance, execution, task                      | attempt, lost: an activity that is out          |
 | T      | due time, instance, execution, task, purpose   | nothing: a durable timer                        |
 | D      | instance                                       | nothing: has facts that its code may see now    |
 | L      | sequence                                       | a message from this partition to itself         |
 | O      | target, sequence                               | a message that its target may not have          |
+| B      | offset, instance                               | nothing: where its whole history begins         |
+| E      | time, instance                                 | nothing: when it ended                          |
+| K      | offset, time                                   | sends decided by target: a confirmed checkpoint |
 """
 
 from dataclasses import dataclass
@@ -23,6 +27,9 @@ TIMER = b"T"
 DUE_TURN = b"D"
 LOCAL = b"L"
 OUTBOX = b"O"
+BEGINNING = b"B"
+ENDED = b"E"
+CHECKPOINT = b"K"
 
 _OFFSET_BIAS = 1 << 31  # targets are signed (DEAD_LETTER is -1); the bias keeps their order in unsigned bytes
 
@@ -38,6 +45,10 @@ def history_prefix(instance_id: str) -> bytes:
 
 def history_key(instance_id: str, turn: int) -> bytes:
     return b"H%b\0%b" % (instance_id.encode(), turn.to_bytes(8, "big"))
+
+
+def carried_key(instance_id: str) -> bytes:
+    return history_key(instance_id, 0)
 
 
 def activity_key(instance_id: str, execution_id: str, task_id: int) -> bytes:
@@ -95,3 +106,37 @@ def outbox_key(target: int, sequence: int) -> bytes:
 
 def parse_outbox_key(key: bytes) -> tuple[int, int]:
     return int.from_bytes(key[1:5], "big") - _OFFSET_BIAS, int.from_bytes(key[5:], "big")
+
+
+def beginning_key(offset: int, instance_id: str) -> bytes:
+    return BEGINNING + offset.to_bytes(8, "big") + instance_id.encode()
+
+
+def parse_beginning_key(key: bytes) -> tuple[int, str]:
+    return int.from_bytes(key[1:9], "big"), key[9:].decode()
+
+
+def beginnings_before(offset: int) -> bytes:
+    """The first key of a history that begins at `offset` or after it."""
+    return BEGINNING + offset.to_bytes(8, "big")
+
+
+def ended_key(time_ms: int, instance_id: str) -> bytes:
+    return ENDED + max(0, time_ms).to_bytes(8, "big") + instance_id.encode()
+
+
+def parse_ended_key(key: bytes) -> tuple[int, str]:
+    return int.from_bytes(key[1:9], "big"), key[9:].decode()
+
+
+def ended_before(time_ms: int) -> bytes:
+    """The first key of an instance that ended at `time_ms` or after it."""
+    return ENDED + max(0, time_ms).to_bytes(8, "big")
+
+
+def checkpoint_key(offset: int, time_ms: int) -> bytes:
+    return CHECKPOINT + offset.to_bytes(8, "big") + max(0, time_ms).to_bytes(8, "big")
+
+
+def parse_checkpoint_key(key: bytes) -> tuple[int, int]:
+    return int.from_bytes(key[1:9], "big"), int.from_bytes(key[9:], "big")

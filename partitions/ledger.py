@@ -1,4 +1,4 @@
-"""The ledger: what one confirmed turn changes in the store. Pure; used live and in recovery alike, so both give one store.
+"""The ledger: what one confirmed record changes in the store. Pure; used live and in recovery alike, so both give one store.
 
 Rules of this file: changes follow from the state before, the events and the state after; the header and the index are the
 caller's, once for each instance and batch.
@@ -18,6 +18,8 @@ from perdure.schemas.records import TurnBody
 from .keys import (
     TimerKey,
     activity_key,
+    beginning_key,
+    carried_key,
     due_turn_key,
     history_key,
     local_key,
@@ -57,6 +59,14 @@ def decode_stored_turn(value: bytes) -> tuple[int, int, bytes]:
     return int.from_bytes(value[:8], "big"), int.from_bytes(value[8:10], "big"), value[10:]
 
 
+def begins_at(state: InstanceState) -> int:
+    """The offset from which on the log has the whole history of the instance's execution (R15)."""
+    if state.carried_at != NEVER:
+        return state.carried_at
+    # An execution is named after the offset of the turn that began it (actors.accept.execution_id_at).
+    return int(state.execution_id.partition("-")[0], 16)
+
+
 def take_changes(turn: Confirmed, partition: int) -> list[Change]:
     """Everything that `turn` changes but header and index, in an order that later entries win."""
     body = turn.body
@@ -67,8 +77,25 @@ def take_changes(turn: Confirmed, partition: int) -> list[Change]:
         else:
             out.append((outbox_key(send.target, send.sequence), send.message))
     if turn.instance_id:
-        _Pending(turn, out).take()
+        out += instance_changes(turn)
     return out
+
+
+def instance_changes(turn: Confirmed) -> list[Change]:
+    """What `turn` changes of its instance but header and index."""
+    out: list[Change] = []
+    _Pending(turn, out).take()
+    return out
+
+
+def carry_changes(before: InstanceState, offset: int) -> list[Change]:
+    """What it changes that the instance's history was appended again at `offset` (R15)."""
+    name = before.instance_id
+    return [
+        (beginning_key(begins_at(before), name), None),
+        (beginning_key(offset, name), b""),
+        (carried_key(name), offset.to_bytes(8, "big")),
+    ]
 
 
 class _Pending:
@@ -102,6 +129,7 @@ class _Pending:
         new_turns = after.turns_count if after else 0
         if new_turns <= old_turns:
             self._out.extend((history_key(self._instance, number), None) for number in range(1, old_turns + 1))
+        self._begin(before, after)
         if after is None:
             self._end(None)
             self._out.append((due_turn_key(self._instance), None))
@@ -112,6 +140,18 @@ class _Pending:
         was, now = before is not None and _waits_for_code(before), _waits_for_code(after)
         if was != now:
             self._out.append((due_turn_key(self._instance), b"" if now else None))
+
+    def _begin(self, before: InstanceState | None, after: InstanceState | None) -> None:
+        """Note where the history begins, when there is another one than before."""
+        was, now = begins_at(before) if before else None, begins_at(after) if after else None
+        if was == now:
+            return
+        if before is not None and was is not None:
+            self._out.append((beginning_key(was, self._instance), None))
+            if before.carried_at != NEVER:
+                self._out.append((carried_key(self._instance), None))
+        if now is not None:
+            self._out.append((beginning_key(now, self._instance), b""))
 
     def _timer(self, due_ms: int, task_id: int, purpose: TimerPurpose) -> None:
         key = TimerKey(due_ms, self._instance, self._execution, task_id, purpose)
@@ -243,9 +283,12 @@ _VISIT = cast(
 
 __all__ = [
     "Confirmed",
+    "begins_at",
+    "carry_changes",
     "decode_due_activity",
     "decode_stored_turn",
     "encode_due_activity",
+    "instance_changes",
     "stored_timers",
     "take_changes",
 ]

@@ -14,7 +14,8 @@ from .confirmation import Decided
 from .epoch import Epoch, EpochEnded, Run
 from .holdings import Counts, Holdings, OwnerParts, OwnerSettings
 from .ports import BufferFull, HistoryWriter, LogRecord
-from .recovery import Recovered, restore
+from .recovery import Claimed, Recovered, restore
+from .state import NO_BASE
 from .tenure import Tenure
 
 
@@ -50,6 +51,7 @@ class PartitionOwner:
         self._paused = False
         self._log_end_seen = (-1, 0.0)
         self._draining = False
+        self._base = NO_BASE
 
     def step(self) -> bool:
         """Do what can be done now; true if anything was. Raises PartitionRefused, LogUnavailable, StoreUnavailable, and any
@@ -97,6 +99,7 @@ class PartitionOwner:
             self._settings.address,
             log.identity.partition_count,
             level=LEVEL,
+            base=self._base,
         )
         value = encode_envelope(Envelope(RecordKind.CLAIM, LEVEL, -1, -1, NO_DIGEST, "", encode_claim(claim)))
         try:
@@ -120,9 +123,9 @@ class PartitionOwner:
             self._try_again(f"the claim failed: {reports[0].error}")
             return True
         self._claim_offset = reports[0].offset
-        self._recovery = restore(
-            self._parts.log, self._parts.stores, self.partition, self._claim_offset, self._settings.clock_skew_ms_max
-        )
+        settings = self._settings
+        claimed = Claimed(self._claim_offset, settings.clock_skew_ms_max, settings.snapshot_ahead_records)
+        self._recovery = restore(self._parts.log, self._parts.stores, self.partition, claimed)
         self.phase = Phase.RECOVERING
         return True
 
@@ -250,6 +253,8 @@ class PartitionOwner:
         self.phase = Phase.CLOSED
 
     def _drop(self) -> None:
+        if self._holdings is not None:
+            self._base = self._holdings.fold.state.base
         if self._tenure is not None:
             self._parts.log.inbox.close(self.partition)
             self._tenure.close()

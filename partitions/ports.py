@@ -132,6 +132,24 @@ class LogSpan:
     end: int
 
 
+class SnapshotTopic(Protocol):
+    """Where owners keep snapshots for other machines (R14); its offsets have holes, since it is compacted."""
+
+    @property
+    def record_bytes_max(self) -> int:
+        """The largest value that it takes."""
+        ...
+
+    def publish(self, partition: int, key: str, value: bytes | None, delivered: Delivered) -> None:
+        """Send one record; None deletes what the key had. `delivered` is called as a publisher's is. Raises BufferFull."""
+
+    def span(self, partition: int) -> LogSpan: ...
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        """Block while reading what there is of [start, end)."""
+        ...
+
+
 class Log(Protocol):
     """One hub's log, opened by one process."""
 
@@ -143,6 +161,11 @@ class Log(Protocol):
 
     @property
     def publisher(self) -> Publisher: ...
+
+    @property
+    def snapshots(self) -> SnapshotTopic | None:
+        """None where a store needs no copy elsewhere: it lies beside its log."""
+        ...
 
     @property
     def record_bytes_max(self) -> int:
@@ -161,6 +184,10 @@ class Log(Protocol):
 
     def trim_inbox(self, partition: int, before: int) -> None:
         """Let go of inbox records below `before` (R8)."""
+
+    def trim_history(self, partition: int, before: int) -> None:
+        """Let go of history records below `before`, a base that a confirmed record names (R15). It may take a while, and be
+        undone by a crash of a broker."""
 
     def wait(self, timeout_seconds: float) -> None:
         """Block until a report, an inbox record or a delivery may be there, `wake` is called, or the time is over."""

@@ -11,6 +11,10 @@ import orjson
 
 from perdure.schemas.records import LEVEL, NO_DIGEST, Checkpoint, SourceMark, TargetState, TurnBody
 
+from .deaths import Deaths, decode_deaths, encode_deaths
+
+NO_BASE = -1
+
 
 @dataclass(slots=True)
 class PartitionState:
@@ -18,7 +22,8 @@ class PartitionState:
 
     `decided` and `acked` are by target: the highest sequence sent and up to which all is delivered; the own partition and
     DEAD_LETTER are targets too. `sources` is the highest sequence taken, by (history topic id, partition).
-    `released`: the last owner stopped in order and nothing that it dispatched is lost.
+    `released`: the last owner stopped in order and nothing that it dispatched is lost. `base` is the highest one named, or
+    NO_BASE (R15).
     """
 
     inbox_mark: int = 0
@@ -29,12 +34,27 @@ class PartitionState:
     time_ms: int = 0
     level: int = LEVEL
     released: bool = True
-    turns: int = 0
+    base: int = NO_BASE
+    deaths: Deaths = field(default_factory=Deaths)
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint) -> "PartitionState":
+        """The state that a base states, for a reader that begins there (R15)."""
+        return cls(
+            checkpoint.inbox_mark,
+            set(checkpoint.consumed_above),
+            {(mark.topic_id, mark.partition): mark.sequence for mark in checkpoint.sources},
+            {target.target: target.decided for target in checkpoint.targets},
+            {target.target: target.acked for target in checkpoint.targets if target.acked},
+            checkpoint.time_ms,
+            checkpoint.level,
+            released=False,
+            base=checkpoint.base,
+        )
 
     def apply_body(self, body: TurnBody) -> None:
         """What one accepted TURN, PARTITION or FORGOTTEN record changes."""
         self.time_ms = body.time_ms
-        self.turns += 1
         self.apply_consumed(body.consumed, body.inbox_mark)
         for source in body.sources:
             self.sources[source.topic_id, source.partition] = source.sequence
@@ -52,7 +72,7 @@ class PartitionState:
         if above:
             self.consumed_above = {offset for offset in above if offset >= self.inbox_mark}
 
-    def checkpoint(self, base: int = -1) -> Checkpoint:
+    def checkpoint(self, base: int = NO_BASE) -> Checkpoint:
         """This state as a checkpoint record states it (R15)."""
         targets = tuple(
             TargetState(target, self.decided[target], self.acked.get(target, 0)) for target in sorted(self.decided)
@@ -73,7 +93,8 @@ class PartitionState:
             self.time_ms,
             self.level,
             self.released,
-            self.turns,
+            self.base,
+            self.deaths.copy(),
         )
 
 
@@ -91,7 +112,7 @@ class Anchor:
     digest: bytes
 
 
-STORE_FORMAT = 1
+STORE_FORMAT = 2
 
 
 def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:
@@ -116,7 +137,8 @@ def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:
             state.time_ms,
             state.level,
             state.released,
-            state.turns,
+            state.base,
+            encode_deaths(state.deaths),
         ]
     )
 
@@ -137,6 +159,7 @@ def decode_anchor(value: bytes) -> tuple[Anchor, PartitionState] | None:
         fields[8],
         fields[9],
         fields[10],
+        decode_deaths(fields[11]),
     )
     return Anchor(cluster, topic, partition, epoch, offset, bytes.fromhex(previous), bytes.fromhex(digest)), state
 

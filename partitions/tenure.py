@@ -16,21 +16,23 @@ from perdure.actors.instance import InstanceState
 from perdure.actors.outgoing import Answer, Outgoing
 from perdure.actors.turn import Setting, Turn, may_decide, take_turn
 from perdure.schemas import messages as ms
-from perdure.schemas.codec import encode_checkpoint, encode_inbound, encode_turn
+from perdure.schemas.codec import encode_carried, encode_checkpoint, encode_inbound, encode_turn
 from perdure.schemas.events import ExecutionStarted
 from perdure.schemas.messages import Inbound, Origin
-from perdure.schemas.records import DEAD_LETTER, RecordKind, Send, TurnBody
+from perdure.schemas.records import DEAD_LETTER, CarriedHistory, RecordKind, Send, TurnBody
 
 from .confirmation import Confirmation, Decided
 from .epoch import Epoch, EpochEnded
 from .holdings import Holdings
-from .instances import Slot
+from .instances import Slot, Unconfirmed
 from .intake import Kind, Taken
 from .outbox import encode_dead_letter
 from .oversize import describe_oversize, sent_instead
 from .partitioner import partition_of
 from .place import PLACE
 from .ports import LogRecord
+from .retention import Retention
+from .state import NO_BASE
 
 _log = structlog.get_logger("perdure.partitions")
 NO_OFFSET = -1
@@ -88,8 +90,16 @@ class Tenure:
         at_once, alone = holdings.read_lost()
         self._lost, self._suspects = deque(at_once), deque(alone)
         self._suspect: Inbound | None = None
+        self._retention = self._make_retention()
+        self._confirmation.trim_history()
         self._progress_at = holdings.parts.clock.monotonic()
         self.draining = False
+
+    def _make_retention(self) -> Retention | None:
+        home, seconds = self._home, self._home.settings.retention_seconds
+        if seconds is None:
+            return None
+        return Retention(home.store, home.partition, self._tip, home.instances.get, int(seconds * 1000))
 
     def receive(self, records: Iterable[LogRecord]) -> None:
         """Take inbox records, in order."""
@@ -128,9 +138,11 @@ class Tenure:
             self._take_turns(self._ready.popleft(), (), mail, now_ms)
         # 5. What changed no instance is consumed by a partition record, so every round closes its holes (R8).
         self._close_round(mail, now_ms)
-        # 6. Confirmed sends go out; the checkpoint, if it is due (R7, R15).
-        sent = self._home.outbox.step(now_ms)
-        if self._confirmation.checkpoint_due:
+        # 6. What outlives the retention is carried forward (R15).
+        self._carry_forward(now_ms)
+        # 7. Confirmed sends and snapshots go out; the checkpoint, if it is due (R7, R14, R15).
+        sent = self._home.outbox.step(now_ms) | self._home.archive.step()
+        if self._confirmation.checkpoint_due or (self._retention is not None and self._retention.ready != NO_BASE):
             self.append_checkpoint()
         return worked or sent or bool(mail.mail or mail.idle or mail.reads or self._ready)
 
@@ -160,6 +172,9 @@ class Tenure:
             taken = home.intake.take(self._inbox.popleft())
             if taken is not None:
                 self._sort(taken, mail)
+        for name in self._retention.take_expired(now_ms) if self._retention is not None else ():
+            mail.add(Mail(Inbound(name, ms.Purge())))
+            home.counts.expired += 1
         if self._deferred and not home.parts.pool.saturated:
             name = next(iter(self._deferred))
             del self._deferred[name]
@@ -296,12 +311,9 @@ class Tenure:
         locals_ = tuple(mail.local for mail in mails if mail.local)
         body, numbered = self._body(turn, now_ms, (offsets, locals_), letters)
         slot.state = turn.state
-        slot.unconfirmed.append(body)
-        self._append(
-            kind,
-            body,
-            Decided(kind, slot.instance_id, body, before, turn.state, slot, turn.answers, turn.watchers, numbered),
-        )
+        offset = self._epoch.next_offset
+        decided = Decided(kind, slot.instance_id, body, before, turn.state, slot, turn.answers, turn.watchers, numbered)
+        slot.unconfirmed.append(Unconfirmed(offset, body, self._append_body(body, decided)))
 
     def _letter(self, outgoing: Outgoing | Inbound) -> Letter:
         target = partition_of(outgoing.instance_id, self._home.identity.partition_count)
@@ -352,12 +364,34 @@ class Tenure:
             content = encode_inbound(content)
         return Send(letter.target, sequence, content)
 
-    def _append(self, kind: RecordKind, body: TurnBody, decided: Decided) -> None:
-        encoded = encode_turn(body)
-        decided.encoded, decided.appended_at = encoded, self._home.parts.clock.monotonic()
+    def _append_body(self, body: TurnBody, decided: Decided) -> bytes:
+        """Append a TURN, PARTITION or FORGOTTEN record; return its body as on the wire."""
         self._tip.apply_body(body)
-        self._epoch.append(kind, decided.instance_id, encoded, decided)
+        return self._append(decided, encode_turn(body))
+
+    def _append(self, decided: Decided, encoded: bytes) -> bytes:
+        decided.encoded, decided.appended_at = encoded, self._home.parts.clock.monotonic()
+        self._epoch.append(decided.kind, decided.instance_id, encoded, decided)
         self._home.counts.records += 1
+        return encoded
+
+    def _carry_forward(self, now_ms: int) -> None:
+        """Append again the histories that are in a base's way, whole as of this place in the run (R15)."""
+        retention = self._retention
+        if retention is None or self.draining:
+            return
+        for slot in retention.take_uncarried(now_ms):
+            before, offset = slot.state, self._epoch.next_offset
+            assert before is not None
+            carried = CarriedHistory(slot.instance_id, offset - 1, self._home.instances.carried_turns(slot))
+            slot.state = replace(before, carried_at=offset)
+            decided = Decided(RecordKind.CARRIED, slot.instance_id, before=before, after=slot.state, slot=slot)
+            slot.unconfirmed.append(Unconfirmed(offset, None, b""))
+            self._append(decided, encode_carried(carried))
+            self._home.counts.carried += 1
+        if retention.waits_for_acks and self._home.outbox.moved:
+            # Nobody else has anything to say, and the base waits for what this record says.
+            self._append_partition(self._body(None, now_ms, ((), ()), ()))
 
     def _follow_up(self, slot: Slot, turn: Turn, before: InstanceState | None, now_ms: int) -> None:
         """After a turn: drop code that will not run again, and take another turn if facts wait for the code."""
@@ -382,24 +416,29 @@ class Tenure:
         barriers, self._home.queries.barriers = self._home.queries.barriers, []
         if not (mail.letters or mail.answers or barriers or mail.idle_locals or mail.idle):
             return
-        body, numbered = self._body(None, now_ms, (tuple(mail.idle), tuple(mail.idle_locals)), mail.letters)
+        consumed = (tuple(mail.idle), tuple(mail.idle_locals))
         answers = (*mail.answers, *(Answer(b.reply_to, b.request_id, ms.ReplyCode.OK) for b in barriers if b.reply_to))
-        self._append(
-            RecordKind.PARTITION, body, Decided(RecordKind.PARTITION, "", body, None, None, None, answers, (), numbered)
-        )
+        self._append_partition(self._body(None, now_ms, consumed, mail.letters), answers)
+
+    def _append_partition(
+        self, numbered_body: tuple[TurnBody, Sequence[tuple[str, Send]]], answers: Sequence[Answer] = ()
+    ) -> None:
+        body, numbered = numbered_body
+        self._append_body(body, Decided(RecordKind.PARTITION, body=body, answers=answers, sends=numbered))
 
     def append_checkpoint(self) -> None:
         """State the tip at this place in the run (R15)."""
-        checkpoint = self._tip.checkpoint()
+        if self._retention is not None and self._retention.ready != NO_BASE:
+            self._tip.base = self._retention.ready
+            self._retention.take_base()
+        checkpoint = self._tip.checkpoint(self._tip.base)
         self._confirmation.expect_checkpoint()
-        decided = Decided(RecordKind.CHECKPOINT, checkpoint=checkpoint)
-        self._epoch.append(RecordKind.CHECKPOINT, "", encode_checkpoint(checkpoint), decided)
+        self._append(Decided(RecordKind.CHECKPOINT, checkpoint=checkpoint), encode_checkpoint(checkpoint))
 
     def append_release(self) -> None:
         """The last record of an orderly stop: what runs no more was given up, not lost."""
         body, numbered = self._body(None, self._home.time.now_ms(), ((), ()), ())
-        body = replace(body, released=True)
-        self._append(RecordKind.PARTITION, body, Decided(RecordKind.PARTITION, "", body, sends=numbered))
+        self._append_partition((replace(body, released=True), numbered))
 
     def finish(self) -> None:
         """Confirm what is on its way, and decide nothing more. Raises EpochEnded."""

@@ -23,6 +23,13 @@ _DEAD_LETTERS = {
     "retention.bytes": "-1",
     "max.message.bytes": str(LETTER_BYTES_MAX),
 }
+# Two snapshots of each partition are wanted, and nothing of older ones for long.
+_SNAPSHOTS = {
+    "cleanup.policy": "compact",
+    "min.cleanable.dirty.ratio": "0.2",
+    "segment.bytes": "67108864",
+    "delete.retention.ms": "3600000",
+}
 # A reply is of use only while its client waits; an hour is the log's smallest sensible unit of tidying.
 _REPLIES = {"cleanup.policy": "delete", "retention.ms": "3600000", "segment.ms": "3600000"}
 
@@ -50,6 +57,10 @@ class HubTopics:
         return f"{self.hub}.history"
 
     @property
+    def snapshots(self) -> str:
+        return f"{self.hub}.snapshots"
+
+    @property
     def replies(self) -> str:
         return f"{self.hub}.replies"
 
@@ -59,14 +70,24 @@ class HubTopics:
 
     @property
     def all(self) -> tuple[str, ...]:
-        return (self.inbox, self.history, self.replies, self.dead_letter)
+        return (self.inbox, self.history, self.snapshots, self.replies, self.dead_letter)
 
     @property
     def settings(self) -> Mapping[str, Mapping[str, str]]:
         """What each topic is created with."""
-        return {self.inbox: _KEPT, self.history: _KEPT, self.replies: _REPLIES, self.dead_letter: _DEAD_LETTERS}
+        return {
+            self.inbox: _KEPT,
+            self.history: _KEPT,
+            self.snapshots: _SNAPSHOTS,
+            self.replies: _REPLIES,
+            self.dead_letter: _DEAD_LETTERS,
+        }
 
     @property
     def required(self) -> Mapping[str, Mapping[str, str]]:
         """What a worker insists on; where a topic differs it refuses to work."""
-        return {self.inbox: _KEPT, self.history: _KEPT}
+        return {
+            self.inbox: _KEPT,
+            self.history: _KEPT,
+            self.snapshots: {"cleanup.policy": "compact"},
+        }

@@ -236,6 +236,7 @@ class EmbeddedLog:
         self.identity: HubIdentity = hub.identity
         self.inbox = EmbeddedInboxReader(hub, self._signal)
         self.publisher = EmbeddedPublisher(hub, self._signal)
+        self.snapshots = None  # its stores lie in the same directory, and are as safe
         self.record_bytes_max = RECORD_BYTES_MAX
 
     @classmethod
@@ -269,6 +270,9 @@ class EmbeddedLog:
 
     def trim_inbox(self, partition: int, before: int) -> None:
         self._hub.trim(INBOX, partition, before)
+
+    def trim_history(self, partition: int, before: int) -> None:
+        self._hub.trim(HISTORY, partition, before)
 
     def wait(self, timeout_seconds: float) -> None:
         self.publisher.serve()

@@ -52,6 +52,7 @@ def create_hub(settings: KafkaSettings, partitions: int, replication_factor: int
     counts = {
         topics.inbox: partitions,
         topics.history: partitions,
+        topics.snapshots: partitions,
         topics.replies: partitions,
         topics.dead_letter: DEAD_LETTER_PARTITIONS,
     }

@@ -70,12 +70,11 @@ def let_go(producer: Producer) -> None:
     Thread(target=producer.close, name="perdure-kafka-close", daemon=True).start()
 
 
-class HistoryReads:
-    """Reading the history, read uncommitted (R9). Blocks."""
+class TopicReads:
+    """Reading stretches of history and snapshots, read uncommitted (R9). Blocks."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._topic = settings.topics.history
         self._asker: Consumer | None = None
 
     def span(self, topic: str, partition: int) -> LogSpan:
@@ -84,19 +83,19 @@ class HistoryReads:
             self._asker = self._settings.reader(committed=False)
         return span_of(self._asker, self._settings, topic, partition)
 
-    def read(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
-        """Read [start, end). Raises LogTruncated and LogUnavailable."""
-        span = self.span(self._topic, partition)
+    def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        """Read what there is of [start, end). Raises LogTruncated and LogUnavailable."""
+        span = self.span(topic, partition)
         if start < span.start or end > span.end:
             raise LogTruncated(
-                f"topic {self._topic}, partition {partition}: [{start}, {end}) was asked for, [{span.start}, {span.end}) is there"
+                f"topic {topic}, partition {partition}: [{start}, {end}) was asked for, [{span.start}, {span.end}) is there"
             )
         if start >= end:
             return
         consumer = self._settings.reader(committed=False)
         try:
-            consumer.assign([TopicPartition(self._topic, partition, start)])
-            yield from self._read(consumer, start, end)
+            consumer.assign([TopicPartition(topic, partition, start)])
+            yield from self._read(consumer, topic, start, end)
         finally:
             consumer.close()
 
@@ -105,7 +104,7 @@ class HistoryReads:
             self._asker.close()
             self._asker = None
 
-    def _read(self, consumer: Consumer, start: int, end: int) -> Iterator[LogRecord]:
+    def _read(self, consumer: Consumer, topic: str, start: int, end: int) -> Iterator[LogRecord]:
         expected, silent_since = start, time.monotonic()
         while expected < end:
             for message in consumer.consume(min(READ_RECORDS, end - expected), 0.2):
@@ -117,28 +116,28 @@ class HistoryReads:
                     expected, silent_since = record.offset + 1, time.monotonic()
                     yield record
                 elif error.code() == KafkaError._PARTITION_EOF:
-                    # Nothing readable stands between here and the end: markers of somebody's transaction.
+                    # Nothing readable stands between here and the end: markers of somebody's transaction, or what was compacted.
                     if (message.offset() or 0) >= end:
                         return
                 else:
-                    self._raise_trouble(error, expected)
+                    self._raise_trouble(error, topic, expected)
             if time.monotonic() - silent_since > self._settings.request_seconds_max:
                 raise LogUnavailable(
-                    f"topic {self._topic} at {self._settings.servers}: nothing came after offset {expected - 1} for "
+                    f"topic {topic} at {self._settings.servers}: nothing came after offset {expected - 1} for "
                     f"{self._settings.request_seconds_max:g} s; check the brokers, or whether the partition has a leader"
                 )
 
-    def _raise_trouble(self, error: KafkaError, expected: int) -> None:
+    def _raise_trouble(self, error: KafkaError, topic: str, expected: int) -> None:
         """Raise what an error means, unless the client goes on by itself."""
         servers = self._settings.servers
         if error.code() in _OUT_OF_RANGE:
-            raise LogTruncated(f"topic {self._topic}: offset {expected} went while it was read: {error.str()}")
+            raise LogTruncated(f"topic {topic}: offset {expected} went while it was read: {error.str()}")
         if not concerns_reader(error):
             return
         if is_refusal(error):
             raise LogRefused(describe_refusal(error, servers))
         if error.fatal() or (not error.retriable() and error.code() not in _PASSING):
-            raise LogUnavailable(f"topic {self._topic} at {servers} cannot be read: {error.str()}")
+            raise LogUnavailable(f"topic {topic} at {servers} cannot be read: {error.str()}")
 
 
 # The client goes on by itself; `request_seconds_max` without a record ends the wait.

@@ -10,12 +10,13 @@ from confluent_kafka.admin import AdminClient
 from ..partitioner import partition_of
 from ..ports import HubIdentity, HubRefused, LogRecord, LogSpan
 from .admin import check_topics, describe_hub
-from .history import HistoryReads, KafkaHistoryWriter, let_go
+from .history import KafkaHistoryWriter, TopicReads, let_go
 from .inbox import KafkaInboxReader
 from .publisher import KafkaPublisher
 from .replies import KafkaReplies
 from .rights import Role
-from .settings import MESSAGE_BYTES_DEFAULT, KafkaSettings
+from .settings import MESSAGE_BYTES_DEFAULT, RECORD_OVERHEAD_BYTES, KafkaSettings
+from .snapshots import KafkaSnapshots
 
 _log = structlog.get_logger("perdure.kafka")
 
@@ -25,8 +26,6 @@ _log = structlog.get_logger("perdure.kafka")
 REPORT_SLICE_SECONDS = 0.0005
 IDLE_SLICE_SECONDS = 0.02
 QUIET_FRACTION = 8
-# What a record needs besides its value: headers of record and batch, and a key of any sensible length.
-RECORD_OVERHEAD_BYTES = 8_192
 
 
 class KafkaLog:
@@ -46,7 +45,8 @@ class KafkaLog:
         self.publisher = KafkaPublisher(settings, idempotent=not client, letter_bytes_max=letter_bytes_max)
         self._settings = settings
         self._admin = admin
-        self._reads = HistoryReads(settings)
+        self._reads = TopicReads(settings)
+        self.snapshots = KafkaSnapshots(settings, self._reads)
         self._writers: list[KafkaHistoryWriter] = []
         # The next producer of a history partition, made ahead of its use: it takes half a second until it can send.
         self._spare: Producer | None = None if client else settings.producer()
@@ -55,7 +55,7 @@ class KafkaLog:
 
     @classmethod
     def open(cls, settings: KafkaSettings, *, partition_count: int | None = None) -> "KafkaLog":
-        """Find the hub and check its topics. Raises HubMissing, HubRefused and LogUnavailable, within bounded time."""
+        """Find the hub and check its topics. Raises HubMissing, HubRefused, LogRefused and LogUnavailable, within bounded time."""
         admin = settings.admin()
         hub = describe_hub(settings, Role.WORKER, admin)
         count = hub.identity.partition_count
@@ -91,7 +91,7 @@ class KafkaLog:
         return writer
 
     def read_history(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
-        return self._reads.read(partition, start, end)
+        return self._reads.read(self._settings.topics.history, partition, start, end)
 
     def span_history(self, partition: int) -> LogSpan:
         return self._reads.span(self._settings.topics.history, partition)
@@ -100,7 +100,12 @@ class KafkaLog:
         return self._reads.span(self._settings.topics.inbox, partition)
 
     def trim_inbox(self, partition: int, before: int) -> None:
-        topic = self._settings.topics.inbox
+        self._trim(self._settings.topics.inbox, partition, before)
+
+    def trim_history(self, partition: int, before: int) -> None:
+        self._trim(self._settings.topics.history, partition, before)
+
+    def _trim(self, topic: str, partition: int, before: int) -> None:
         futures = self._admin.delete_records(
             [TopicPartition(topic, partition, before)], request_timeout=self._settings.request_seconds_max
         )
@@ -109,7 +114,7 @@ class KafkaLog:
             future.add_done_callback(
                 lambda done: (
                     done.exception()
-                    and _log.warning("inbox not trimmed", topic=topic, partition=partition, error=str(done.exception()))
+                    and _log.warning("topic not trimmed", topic=topic, partition=partition, error=str(done.exception()))
                 )
             )
 
@@ -137,6 +142,7 @@ class KafkaLog:
             let_go(self._spare)
         self.inbox.leave()
         self.publisher.close()
+        self.snapshots.close()
         self._reads.close()
 
     def _slice(self, now: float) -> float:
@@ -149,6 +155,7 @@ class KafkaLog:
             self._woken = False
             return True
         there = self.publisher.poll(0) or self.inbox.has_records
+        there = self.snapshots.poll() or there
         awaited: KafkaHistoryWriter | None = None
         for writer in self._writers:
             if writer.in_flight:

@@ -56,6 +56,10 @@ class KafkaPublisher:
             value, headers = value[: max(room, 0)], [*headers, (_CUT, str(len(value)).encode())]
         self._send(self._topics.dead_letter, 0, key, value, delivered, headers)
 
+    def publish_snapshot(self, partition: int, key: str, value: bytes | None, delivered: Delivered) -> None:
+        """For `KafkaSnapshots`, which has a publisher of its own."""
+        self._send(self._topics.snapshots, partition, key, value, delivered)
+
     def flush(self, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
         while len(self._producer) and (left := deadline - time.monotonic()) > 0:
@@ -91,7 +95,13 @@ class KafkaPublisher:
         self._sent.clear()
 
     def _send(
-        self, topic: str, partition: int, key: str, value: bytes, delivered: Delivered | None, headers: Headers = ()
+        self,
+        topic: str,
+        partition: int,
+        key: str,
+        value: bytes | None,
+        delivered: Delivered | None,
+        headers: Headers = (),
     ) -> None:
         sent = Sent(delivered)
         with self._lock:

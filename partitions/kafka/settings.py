@@ -24,6 +24,8 @@ _NONE: Properties = MappingProxyType({})
 MESSAGE_BYTES_DEFAULT = 1_048_000
 BATCH_BYTES_DEFAULT = 1_000_000
 SESSION_MS_DEFAULT = 6_000
+# What a record needs besides its value: headers of record and batch, and a key of any sensible length.
+RECORD_OVERHEAD_BYTES = 8_192
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ HISTORY = "history"
 INBOX = "inbox"
 DEAD_LETTER = "dead-letter"
 REPLIES = "replies"
+SNAPSHOTS = "snapshots"
 
 
 class Reporting(Enum):

@@ -41,17 +41,27 @@ class Journal:
 
     def read(self, start: int, end: int) -> Sequence[LogRecord]:
         """What there is of [start, end)."""
-        first = bisect_left(self._records, start, key=_offset)
+        first = bisect_left(self._records, max(start, self.start), key=_offset)
         return self._records[first : bisect_left(self._records, end, lo=first, key=_offset)]
 
     def read_some(self, start: int, count: int) -> Sequence[LogRecord]:
         """At most `count` records from `start` on."""
-        first = bisect_left(self._records, start, key=_offset)
+        first = bisect_left(self._records, max(start, self.start), key=_offset)
         return self._records[first : first + count]
 
     def trim(self, before: int) -> None:
+        """Begin at `before`. What is older is still there: a broker's crash may show it again (R15)."""
         self.start = max(self.start, min(before, self.end))
-        del self._records[: bisect_left(self._records, self.start, key=_offset)]
+
+    def move_start_back(self, start: int) -> None:
+        """Forget the newest trims, as a broker that crashes before it has written them down."""
+        self.start = min(self.start, start)
+
+    def compact(self) -> None:
+        """Keep of each key the latest record only, and nothing of what was deleted."""
+        latest = {record.key: record for record in self._records}
+        self._records = [record for record in latest.values() if record.value is not None]
+        self._records.sort(key=_offset)
 
     def cut(self, end: int) -> None:
         """Take back what stands at `end` and after it, as an unclean election of a leader does."""
@@ -64,7 +74,7 @@ class Sent:
     """One record on its way."""
 
     key: str
-    value: bytes
+    value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
     landed: Landed | None
     fate: Fate
@@ -91,7 +101,9 @@ class Lane:
     def __len__(self) -> int:
         return len(self._sent)
 
-    def send(self, key: str, value: bytes, landed: Landed | None, headers: Sequence[tuple[str, bytes]] = ()) -> None:
+    def send(
+        self, key: str, value: bytes | None, landed: Landed | None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         fate = self._hub.faults.take_fate(self._topic, self._partition)
         self._sent.append(Sent(key, value, tuple(headers), landed, fate, fate.delay))
         self._hub.note_busy(self)

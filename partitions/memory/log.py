@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from ..partitioner import partition_of
 from ..ports import BufferFull, Delivered, HubIdentity, LogRecord, LogSpan, LogTruncated, Report
-from .faults import DEAD_LETTER, HISTORY, INBOX, REPLIES
+from .faults import DEAD_LETTER, HISTORY, INBOX, REPLIES, SNAPSHOTS
 from .hub import Landed, Lane, MemoryHub, Sender
 
 
@@ -116,6 +116,9 @@ class MemoryPublisher:
     ) -> None:
         self._send(DEAD_LETTER, 0, delivered).send(key, value, self._landing(delivered), headers)
 
+    def publish_snapshot(self, partition: int, key: str, value: bytes | None, delivered: Delivered) -> None:
+        self._send(SNAPSHOTS, partition, delivered).send(key, value, self._landing(delivered))
+
     def flush(self, timeout_seconds: float) -> None:
         """Deliver all; a step stands for a millisecond of the time-out."""
         for _ in range(max(1, int(timeout_seconds * 1000))):
@@ -152,6 +155,25 @@ class MemoryPublisher:
         return lambda _, error: self._deliveries.append((delivered, error))
 
 
+class MemorySnapshots:
+    """The snapshots of all partitions (`partitions.ports.SnapshotTopic`), as one process sees them."""
+
+    def __init__(self, hub: MemoryHub, publisher: MemoryPublisher) -> None:
+        self._hub = hub
+        self._publisher = publisher
+        self.record_bytes_max = hub.record_bytes_max
+
+    def publish(self, partition: int, key: str, value: bytes | None, delivered: Delivered) -> None:
+        self._publisher.publish_snapshot(partition, key, value, delivered)
+
+    def span(self, partition: int) -> LogSpan:
+        return self._hub.span(SNAPSHOTS, partition)
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        self._hub.check()
+        yield from self._hub.journal(SNAPSHOTS, partition).read(start, end)
+
+
 class MemoryReplies:
     """A client's side (`partitions.ports.ReplyReader`)."""
 
@@ -183,6 +205,7 @@ class MemoryLog:
         self.identity: HubIdentity = hub.identity
         self.inbox = MemoryInboxReader(hub)
         self.publisher = MemoryPublisher(hub, self)
+        self.snapshots = MemorySnapshots(hub, self.publisher)
         self.record_bytes_max = hub.record_bytes_max
         self._writers: list[MemoryHistoryWriter] = []
         self._woken = False
@@ -208,6 +231,9 @@ class MemoryLog:
 
     def trim_inbox(self, partition: int, before: int) -> None:
         self._hub.journal(INBOX, partition).trim(before)
+
+    def trim_history(self, partition: int, before: int) -> None:
+        self._hub.journal(HISTORY, partition).trim(before)
 
     def wait(self, timeout_seconds: float) -> None:
         """Make a step; let virtual time go on if nothing is there. Never blocks."""

@@ -5,9 +5,11 @@ those that the protocol fixes; so does a variable: `PERDURE_KAFKA_SASL_PASSWORD`
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -50,6 +52,9 @@ class Settings:
     activities_async_max: int = setting(1000, "async activities that one process runs side by side")
     activities_plain_max: int = setting(64, "plain activities that one process runs side by side, each in a thread")
     instances_cached_max: int = setting(10_000, "instances whose code stays in memory, for each partition")
+    retention: timedelta = setting(
+        timedelta(0), "how long ended instances are kept and purged ones stay in the log, as 30d or 12h; 0: for ever"
+    )
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("auto", "text, json, or auto: text on a terminal")
     kafka: Mapping[str, KafkaValue] = field(default_factory=lambda: _EMPTY, metadata={"help": "librdkafka properties"})
@@ -201,8 +206,30 @@ def _path(value: Any) -> Path:
     return value if isinstance(value, Path) else Path(_text(value)).expanduser()
 
 
-_CONVERT: dict[Any, Callable[[Any], Any]] = {str: _text, int: _whole, float: _number, Path: _path}
-_KIND_NAMES: dict[Any, str] = {str: "a string", int: "a whole number", float: "a number", Path: "a path"}
+def _span(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])|0", _text(value).strip())
+    if found is None:
+        raise ValueError
+    return timedelta(**{_SPANS[found[2]]: float(found[1])}) if found[2] else timedelta(0)
+
+
+_SPANS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_CONVERT: dict[Any, Callable[[Any], Any]] = {
+    str: _text,
+    int: _whole,
+    float: _number,
+    Path: _path,
+    timedelta: _span,
+}
+_KIND_NAMES: dict[Any, str] = {
+    str: "a string",
+    int: "a whole number",
+    float: "a number",
+    Path: "a path",
+    timedelta: "a span of time, as 30d, 12h, 15m or 20s",
+}
 _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("auto", "text", "json")
 

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import secrets
 import socket
 from contextlib import ExitStack
 from errno import EADDRINUSE
@@ -56,10 +57,12 @@ def worker_settings(
 ) -> WorkerSettings:
     """The limits of one worker process."""
     owner = OwnerSettings(
-        owner=f"{socket.gethostname()}/{slot}/{os.getpid()}",
+        # Unique to this process's life: in a container host and pid may be the same again after a restart (R13).
+        owner=f"{socket.gethostname()}/{slot}/{os.getpid()}-{secrets.token_hex(4)}",
         inbox_topic=HubTopics(settings.hub).inbox,
         slots_max=settings.instances_cached_max,
         session_seconds=session_seconds,
+        retention_seconds=settings.retention.total_seconds() or None,
         replay_always=replay_always,
     )
     pool = PoolSettings(settings.activities_async_max, settings.activities_plain_max)

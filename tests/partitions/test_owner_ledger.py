@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from perdure.actors.turn import may_decide
 from perdure.partitions.epoch import Appended, Epoch, Run
+from perdure.partitions.fold import Fold
 from perdure.partitions.header import header_of, read_header
 from perdure.partitions.instances import read_state
 from perdure.partitions.keys import ACTIVITY, ANCHOR, DUE_TURN, TIMER, activity_key, due_turn_key, end_of, timer_key
 from perdure.partitions.ledger import Confirmed, encode_due_activity, stored_timers
 from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStores
 from perdure.partitions.ports import Store
-from perdure.partitions.recovery import Fold, read_only
-from perdure.partitions.state import PartitionState, decode_anchor
+from perdure.partitions.recovery import read_only
+from perdure.partitions.state import NO_BASE, PartitionState, decode_anchor
 from perdure.schemas.codec import encode_turn, extend_digest
 from perdure.schemas.events import NEVER
 from perdure.schemas.records import LEVEL, NO_DIGEST, Opening, RecordKind, TurnBody
@@ -47,6 +48,7 @@ class Ledger:
         writer.take_reports()
         self.store: Store = MemoryStores().open(0)
         self.fold = Fold(self.store, self.log.identity, 0, None, PartitionState())
+        self.fold.take_claim(0, "worker-1", 0, NO_BASE)
         self.last: Appended[None] | None = None
 
     def take(self, life: Life, lived: Lived) -> None:

@@ -14,6 +14,12 @@ AppPath = Annotated[
     str | None, typer.Argument(help="The app, as module:name; default: `app` of perdure.toml.", metavar="APP")
 ]
 Host = Annotated[str | None, typer.Option("--host", help="The address to serve on.")]
+Retention = Annotated[
+    str | None,
+    typer.Option(
+        "--retention", help="How long ended instances are kept and purged ones stay in the log, as 30d; 0: for ever."
+    ),
+]
 Port = Annotated[int | None, typer.Option("--port", help="The port to serve on; 0 takes a free one.")]
 
 
@@ -22,7 +28,7 @@ def register(app: typer.Typer) -> None:
         app.command(name, rich_help_panel="Run")(act)
 
 
-@command("app", "port", logs=True)
+@command("app", "port", "retention", logs=True)
 def dev(
     loaded: Loaded,
     app: AppPath = None,
@@ -34,6 +40,7 @@ def dev(
             "--replay/--no-replay", help="Replay every turn from cold, so that code that is not deterministic shows."
         ),
     ] = True,
+    retention: Retention = None,
 ) -> int:
     """Run a hub, a worker and the API in one process, with no broker. State is kept in .perdure/."""
     from perdure.dev import DevOptions, run_dev
@@ -45,7 +52,7 @@ def dev(
     return run_dev(load_app(settings.app), options)
 
 
-@command("app", "processes", "drain_timeout", "host", "port", logs=True)
+@command("app", "processes", "drain_timeout", "host", "port", "retention", logs=True)
 def worker(
     loaded: Loaded,
     app: AppPath = None,
@@ -57,6 +64,7 @@ def worker(
     port: Annotated[
         int | None, typer.Option("--port", help="Of /healthz, /readyz and /metrics; process n has port + n.")
     ] = None,
+    retention: Retention = None,
 ) -> int:
     """Run workers: they share the hub's partitions with all others, take turns and run activities. SIGTERM hands over."""
     from perdure.processes import run_processes

@@ -1,0 +1,152 @@
+"""Upload: one snapshot on its way to the hub's topic, a little at each step, beside the turns that go on (R14)."""
+
+from collections.abc import Iterator
+from enum import Enum, auto
+from hashlib import blake2b
+
+from perdure.schemas.codec import encode_chunk, encode_manifest
+from perdure.schemas.records import SnapshotManifest
+from perdure.schemas.writer import put_bytes
+
+from .ports import BufferFull, SnapshotTopic, Store
+from .snapshots import SNAPSHOTS_KEPT, Kept, Shelf, chunk_key, manifest_key
+from .state import STORE_FORMAT, Anchor
+
+CHUNK_BYTES_MAX = 256 << 10
+_CHUNK_OVERHEAD_BYTES = 16
+CHUNKS_OUT_MAX = 8
+ENTRIES_PER_STEP_MAX = 2_000
+CHECKSUM_BYTES = 32
+_LAST_KEY = b"\xff"
+
+
+class _Pause(Enum):
+    """Where an upload waits: until the next step, or until all that was sent is there."""
+
+    STEP = auto()
+    DELIVERED = auto()
+
+
+_Sending = tuple[str, bytes | None] | _Pause
+
+
+class Upload:
+    """A snapshot of `store` as it is when the upload begins; `anchor` is that of the checkpoint that was written last."""
+
+    def __init__(self, topic: SnapshotTopic, store: Store, anchor: Anchor, shelf: Shelf) -> None:
+        self._topic = topic
+        self._anchor = anchor
+        self._shelf = shelf
+        # The scan is of the store as it is now, whatever is written while it goes on.
+        self._plan = self._sendings(store.scan(b"", _LAST_KEY))
+        self._next: _Sending | None = None
+        self._out = 0
+        self.manifest: SnapshotManifest | None = None
+        self.failure = ""
+        self.done = False
+
+    @property
+    def after(self) -> Shelf:
+        """What the topic holds when it is done."""
+        assert self.manifest is not None
+        return Shelf((Kept(self.manifest, -1), *self._shelf.kept[: SNAPSHOTS_KEPT - 1]))
+
+    def step(self) -> bool:
+        """Go on; true if anything was sent. At the end `done` is true or `failure` says why not."""
+        sent = False
+        while not self.done and not self.failure:
+            if self._next is None:
+                self._next = next(self._plan, None)
+            sending = self._next
+            if sending is None:
+                self.done = not self._out
+                break
+            if sending is _Pause.STEP:
+                self._next = None
+                break
+            if sending is _Pause.DELIVERED:
+                if self._out:
+                    break
+                self._next = None
+                continue
+            if self._out >= CHUNKS_OUT_MAX or not self._publish(*sending):
+                break
+            self._next, sent = None, True
+        return sent
+
+    def _publish(self, key: str, value: bytes | None) -> bool:
+        try:
+            self._topic.publish(self._anchor.partition, key, value, self._take_report)
+        except BufferFull:
+            return False
+        self._out += 1
+        return True
+
+    def _take_report(self, error: str | None) -> None:
+        self._out -= 1
+        # What is old and was not deleted takes space until the next snapshot; anything else makes it no snapshot.
+        if error is not None:
+            self.failure = self.failure or error
+
+    def _sendings(self, entries: Iterator[tuple[bytes, bytes]]) -> Iterator[_Sending]:
+        # 1. The pieces.
+        checksum, chunks, counted = blake2b(digest_size=CHECKSUM_BYTES), 0, _Counted(entries)
+        size = min(CHUNK_BYTES_MAX, self._topic.record_bytes_max - _CHUNK_OVERHEAD_BYTES)
+        for piece in _pieces(counted, size):
+            if not piece:
+                yield _Pause.STEP
+                continue
+            checksum.update(piece)
+            yield chunk_key(self._anchor.partition, self._anchor.offset, chunks), encode_chunk(piece)
+            chunks += 1
+        # 2. All of them are there before the manifest says so.
+        yield _Pause.DELIVERED
+        self.manifest = self._describe(checksum.digest(), chunks, counted.count)
+        yield manifest_key(self._anchor.partition, self._anchor.offset), encode_manifest(self.manifest)
+        # 3. It is there before an older one goes.
+        yield _Pause.DELIVERED
+        for key in self._shelf.superseded():
+            yield key, None
+
+    def _describe(self, checksum: bytes, chunks: int, entries: int) -> SnapshotManifest:
+        anchor = self._anchor
+        return SnapshotManifest(
+            anchor.cluster_id,
+            anchor.topic_id,
+            anchor.partition,
+            anchor.epoch,
+            anchor.offset,
+            anchor.digest,
+            STORE_FORMAT,
+            checksum,
+            chunks,
+            entries,
+        )
+
+
+class _Counted:
+    """Entries as they are taken, and how many have been."""
+
+    def __init__(self, entries: Iterator[tuple[bytes, bytes]]) -> None:
+        self._entries = entries
+        self.count = 0
+
+    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
+        for entry in self._entries:
+            self.count += 1
+            yield entry
+
+
+def _pieces(entries: _Counted, size: int) -> Iterator[bytes]:
+    """The content as pieces of one size, the last one apart; an empty one says that enough was read for one step."""
+    out = bytearray()
+    for key, value in entries:
+        put_bytes(out, key)
+        put_bytes(out, value)
+        while len(out) >= size:
+            yield bytes(out[:size])
+            del out[:size]
+        if entries.count % ENTRIES_PER_STEP_MAX == 0:
+            yield b""
+    if out:
+        yield bytes(out)
