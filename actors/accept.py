@@ -118,8 +118,8 @@ def _accept_start(intake: Intake, message: Inbound) -> None:
 
 
 def _same_request(old: Draft, message: Inbound, start: ms.Start) -> bool:
-    if start.parent is not None and old.started.parent == start.parent:
-        return True
+    if start.parent is not None:
+        return old.started.parent == start.parent
     return bool(message.request_id) and message.request_id in old.requests
 
 

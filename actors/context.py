@@ -13,7 +13,7 @@ from perdure.schemas.events import NEVER, NO_TAGS, NULL
 from .activity import Activity
 from .definitions import Definition
 from .execution import Execution
-from .limits import check_event_name, check_instance_id, check_tags
+from .limits import check_definition_name, check_event_name, check_instance_id, check_tags
 from .orchestration import Orchestration
 from .retries import RetryPolicy, encode_retry_policy, encode_time_limit, milliseconds
 from .tasks import CancellableTask, ExternalTask, TimerTask
@@ -336,6 +336,7 @@ class OrchestrationContext:
     ) -> tuple[str, bytes, Codec]:
         """Name, input and result codec of a call."""
         if isinstance(called, str):
+            check_definition_name(called, self._execution.limits)
             what = f"{kind.kind} {called!r}"
             data = encode_plain(given) if given is not None else NULL
             codec = _ANYTHING if return_type is None else Codec(return_type, f"{what}, result")

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 from perdure.schemas.events import NEVER, NULL, RetryOptions
 
 from .errors import ValueRefused
+from .limits import check_definition_name
 from .values import UNANNOTATED, Codec
 
 I_contra = TypeVar("I_contra", contravariant=True)
@@ -144,4 +145,5 @@ def name_of(function: Callable[..., Any], given: str | None) -> str:
     name = given if given is not None else getattr(function, "__name__", "")
     if not name or name == "<lambda>":
         raise ValueError(f"{function!r} has no name of its own: give one with name=...")
+    check_definition_name(name)
     return name

@@ -18,6 +18,10 @@ class Limits:
     tasks_pending_max: int = 10_000
     instance_id_chars_max: int = 200
     event_name_chars_max: int = 200
+    definition_name_chars_max: int = 500
+    request_id_chars_max: int = 200
+    client_id_chars_max: int = 200
+    start_events_max: int = 1_000
     tags_max: int = 64
     tag_chars_max: int = 256
     tags_bytes_max: int = 16_384
@@ -26,6 +30,8 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+ENGINE_REQUEST = "/"
+"""What the ids of the engine's own requests begin with, and those of no other: what was taken once under an id is not taken again."""
 
 
 def check_instance_id(instance_id: str, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -36,6 +42,32 @@ def check_instance_id(instance_id: str, limits: Limits = DEFAULT_LIMITS) -> None
 def check_event_name(name: str, limits: Limits = DEFAULT_LIMITS) -> None:
     """Raise ValueError unless `name` can name an external event."""
     _check_name("an event name", name, limits.event_name_chars_max)
+
+
+def check_definition_name(name: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Raise ValueError unless `name` can name an orchestration or activity."""
+    _check_name("the name of an orchestration or activity", name, limits.definition_name_chars_max)
+
+
+def check_request_id(request_id: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Raise ValueError unless a requester may call its request so. Empty: the request has no id."""
+    if request_id:
+        _check_name("a request id", request_id, limits.request_id_chars_max)
+    if request_id.startswith(ENGINE_REQUEST):
+        raise ValueError(f"a request id does not begin with {ENGINE_REQUEST!r}: those are the engine's own")
+
+
+def check_client_id(client_id: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Raise ValueError unless a client may call itself so."""
+    _check_name("a client id", client_id, limits.client_id_chars_max)
+
+
+def check_start_events(count: int, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Raise ValueError where a start brings too many events."""
+    if count > limits.start_events_max:
+        raise ValueError(
+            f"a start brings at most {limits.start_events_max} events, this one {count}; raise the others later"
+        )
 
 
 def check_tags(tags: Mapping[str, str], limits: Limits = DEFAULT_LIMITS) -> None:
@@ -50,6 +82,8 @@ def check_tags(tags: Mapping[str, str], limits: Limits = DEFAULT_LIMITS) -> None
             raise ValueError(
                 f"a tag's key has 1 to {limits.tag_chars_max} characters, its value at most as many: {key!r:.60}"
             )
+        if not key.isprintable() or not value.isprintable():
+            raise ValueError(f"tags must be printable, without control characters: {key!r:.60}: {value!r:.60}")
         size += len(key.encode()) + len(value.encode())
     if size > limits.tags_bytes_max:
         raise ValueError(

@@ -9,6 +9,7 @@ from perdure.schemas.events import Failure, HistoryEvent, Status
 from perdure.schemas.messages import ReplyCode, ReplyTo
 
 from .instance import Draft, InstanceState
+from .limits import ENGINE_REQUEST
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def sends_of(state: InstanceState | Draft, events: Sequence[HistoryEvent]) -> li
             created[event.task_id] = event
             out.append(start_child(state, event, 1))
         elif isinstance(event, ev.EventSent):
-            request = f"{state.instance_id}/{state.started.execution_id}/{event.task_id}"
+            request = f"{ENGINE_REQUEST}{state.instance_id}/{state.started.execution_id}/{event.task_id}"
             out.append(Outgoing(event.instance_id, ms.RaiseEvent(event.name, event.input), request))
         elif isinstance(event, ev.TaskCanceled):
             pending = state.children.get(event.task_id)
@@ -57,18 +58,22 @@ def start_child(state: InstanceState | Draft, created: ev.SubOrchestrationInstan
     """The start of one attempt of a sub-orchestration; a finished instance of that id makes room."""
     parent = ev.Parent(state.instance_id, state.started.execution_id, created.task_id, attempt)
     body = ms.Start(created.name, created.input, created.tags, reuse=ms.ReusePolicy.REPLACE, parent=parent)
-    return Outgoing(created.instance_id, body, f"{state.instance_id}/{parent.execution_id}/{created.task_id}/{attempt}")
+    return Outgoing(
+        created.instance_id,
+        body,
+        f"{ENGINE_REQUEST}{state.instance_id}/{parent.execution_id}/{created.task_id}/{attempt}",
+    )
 
 
 def cancel_child(state: InstanceState | Draft, created: ev.SubOrchestrationInstanceCreated, reason: str) -> Outgoing:
-    request = f"{state.instance_id}/{state.started.execution_id}/{created.task_id}/cancel"
+    request = f"{ENGINE_REQUEST}{state.instance_id}/{state.started.execution_id}/{created.task_id}/cancel"
     return Outgoing(created.instance_id, ms.Cancel(reason), request)
 
 
 def terminate_child(
     state: InstanceState | Draft, created: ev.SubOrchestrationInstanceCreated, reason: bytes
 ) -> Outgoing:
-    request = f"{state.instance_id}/{state.started.execution_id}/{created.task_id}/terminate"
+    request = f"{ENGINE_REQUEST}{state.instance_id}/{state.started.execution_id}/{created.task_id}/terminate"
     return Outgoing(created.instance_id, ms.Terminate(reason), request)
 
 
@@ -96,4 +101,8 @@ def child_result(
 ) -> Outgoing:
     """How a sub-orchestration ended, for the task of `parent` that waits for it."""
     body = ms.ChildResult(parent.execution_id, parent.task_id, parent.attempt, result, failure)
-    return Outgoing(parent.instance_id, body, f"{child_id}/{parent.execution_id}/{parent.task_id}/{parent.attempt}/end")
+    return Outgoing(
+        parent.instance_id,
+        body,
+        f"{ENGINE_REQUEST}{child_id}/{parent.execution_id}/{parent.task_id}/{parent.attempt}/end",
+    )

@@ -1,7 +1,8 @@
 """Admission: what a message of the inbox may hold. Anybody may have sent it, so every field is checked once, here.
 
 Rules of this file: what a fold, a key of the store or an answer could not hold later is refused now, with what was expected and
-what was found; nothing here knows the state of an instance.
+what was found; nothing here knows the state of an instance. What only the engine says (a sequence of its own, how a task ended, a
+start by a parent) counts only with the topic id of this hub's history, which nobody knows who has no right on that topic (R7).
 """
 
 from collections.abc import Callable, Sequence
@@ -10,18 +11,28 @@ from typing import Any, cast
 
 import orjson
 
-from perdure.actors.limits import Limits, check_event_name, check_instance_id, check_reason, check_tags
+from perdure.actors.limits import (
+    Limits,
+    check_client_id,
+    check_definition_name,
+    check_event_name,
+    check_instance_id,
+    check_reason,
+    check_request_id,
+    check_start_events,
+    check_tags,
+)
 from perdure.actors.values import is_too_deep
 from perdure.schemas import messages as ms
-from perdure.schemas.events import Failure
+from perdure.schemas.events import Failure, Status
 from perdure.schemas.messages import Inbound, Origin, ReplyTo
 
 from .ports import HubIdentity
 
 # The engine's own request ids are made of up to two instance ids.
 ID_CHARS_MAX = 500
-NAME_CHARS_MAX = 500
 YEAR_9999_MS = 253_402_300_799_999
+_STATUSES = frozenset(int(status) for status in Status if status != Status.CONTINUED_AS_NEW)
 
 
 class NotAdmitted(ValueError):
@@ -50,12 +61,16 @@ class Admission:
         """All but the body."""
         if message.instance_id or not isinstance(message.body, ms.Query):
             check_instance_id(message.instance_id, self.limits)
-        _check_length("a request id", message.request_id)
+        if message.origin is not None:
+            _check_length("a request id", message.request_id)
+        else:
+            check_request_id(message.request_id, self.limits)
+            _check_is_no_forgery(message.body)
         if message.reply_to is not None:
             self.check_reply_to(message.reply_to)
 
     def check_reply_to(self, to: ReplyTo) -> None:
-        _check_length("a client id", to.client_id)
+        check_client_id(to.client_id, self.limits)
         if not 0 <= to.partition < self.hub.partition_count:
             raise NotAdmitted(
                 f"it wants its reply on partition {to.partition}; this hub has {self.hub.partition_count} of them"
@@ -94,13 +109,23 @@ def _check_length(what: str, text: str) -> None:
         raise NotAdmitted(f"{what} has at most {ID_CHARS_MAX} characters, this one {len(text)}")
 
 
+def _check_is_no_forgery(body: ms.Body) -> None:
+    """Before a message is forwarded, too: what is passed on has an origin, that of the partition which did (R9)."""
+    if isinstance(body, ms.TaskResult | ms.ChildResult):
+        raise NotAdmitted("how a task ended comes from the engine alone, with its origin")
+    if isinstance(body, ms.Start) and body.parent is not None:
+        raise NotAdmitted("a start by a parent comes from the engine alone, with its origin")
+
+
 def _check_start(admission: Admission, start: ms.Start) -> None:
-    if not 0 < len(start.name) <= NAME_CHARS_MAX:
-        raise NotAdmitted(f"the name of an orchestration has 1 to {NAME_CHARS_MAX} characters, not {len(start.name)}")
+    check_definition_name(start.name, admission.limits)
+    if not _STATUSES.issuperset(start.reuse_statuses):
+        raise NotAdmitted(f"statuses are among {sorted(_STATUSES)}, found {start.reuse_statuses!r:.60}")
     if not 0 <= start.start_at_ms <= YEAR_9999_MS:
         raise NotAdmitted(f"a start is due between the years 1970 and 9999, not at {start.start_at_ms} ms")
     admission.check_payload(f"the input of {start.name!r:.60}", start.input)
     check_tags(start.tags, admission.limits)
+    check_start_events(len(start.events), admission.limits)
     admission.check_events(start.events)
     if start.parent is not None:
         check_instance_id(start.parent.instance_id, admission.limits)

@@ -496,7 +496,7 @@ def test_an_event_to_another_instance_is_sent_with_a_request_of_its_own() -> Non
     turn = actor.take(ms.Start("code"), decide=(ev.EventSent(1, "other", "go", b"5"),))
 
     [send] = turn.sends
-    assert ("other", ms.RaiseEvent("go", b"5"), f"{NAME}/{actor.execution}/1") == (
+    assert ("other", ms.RaiseEvent("go", b"5"), f"/{NAME}/{actor.execution}/1") == (
         send.instance_id,
         send.body,
         send.request_id,

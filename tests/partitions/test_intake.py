@@ -133,7 +133,12 @@ REFUSED: list[tuple[str, Body, str]] = [
     ("input that is no UTF-8", ms.Start("order", b"\x80"), "not JSON"),
     ("input that is nested too deep", ms.Start("order", b"[" * 500 + b"]" * 500), "nested too deep"),
     ("input over the limit", ms.Start("order", b'"%b"' % (b"x" * 1_000_001)), "at most 1000000"),
-    ("a start without a name", ms.Start(""), "1 to 500 characters"),
+    ("a start without a name", ms.Start(""), "must not be empty"),
+    ("a name with an escape in it", ms.Start("order\x1b[2J"), "must be printable"),
+    ("a name that is too long", ms.Start("x" * 501), "at most 500 characters"),
+    ("a tag with a line break", ms.Start("order", tags={"a": "b\r\nc"}), "must be printable"),
+    ("a status that is none", ms.Start("order", reuse_statuses=(99,)), "statuses are among"),
+    ("too many events", ms.Start("order", events=(("go", b"1"),) * 1_001), "at most 1000 events"),
     ("a start before 1970", ms.Start("order", start_at_ms=-1), "1970"),
     ("a start after the year 9999", ms.Start("order", start_at_ms=1 << 60), "9999"),
     ("too many tags", ms.Start("order", tags={str(number): "" for number in range(65)}), "at most 64 tags"),
@@ -155,7 +160,11 @@ REFUSED: list[tuple[str, Body, str]] = [
 
 @pytest.mark.parametrize(("body", "says"), [each[1:] for each in REFUSED], ids=[each[0] for each in REFUSED])
 def test_what_a_history_could_not_hold_is_refused_at_the_door_with_the_reason(body: Body, says: str) -> None:
-    asked = refusal(body, reply_to=ReplyTo("client", 0))
+    # What only the engine says has an origin.
+    engines = isinstance(body, ms.TaskResult | ms.ChildResult) or (
+        isinstance(body, ms.Start) and body.parent is not None
+    )
+    asked = refusal(body, reply_to=ReplyTo("client", 0), origin=Origin("history-1", 1, 1) if engines else None)
 
     assert says in asked.reason
     # Its sender can be told.
@@ -170,7 +179,10 @@ def test_what_a_history_could_not_hold_is_refused_at_the_door_with_the_reason(bo
         ({"reply_to": ReplyTo("client", 4)}, "reply on partition 4"),
         ({"reply_to": ReplyTo("x" * (ID_CHARS_MAX + 1), 0)}, "a client id"),
         ({"request_id": "x" * (ID_CHARS_MAX + 1)}, "a request id"),
+        ({"reply_to": ReplyTo("a\x1b[2J", 0)}, "a client id"),
+        ({"request_id": "a\r\nb"}, "a request id"),
         ({"name": "a\0b"}, "printable"),
+        ({"name": "a\u202eb"}, "printable"),
         ({"name": "x" * 201}, "at most 200"),
         ({"name": ""}, "must not be empty"),
     ],

@@ -4,7 +4,8 @@ Rules of this file: what can be refused here is refused before it is sent; an an
 `perdure.errors`, never both.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
@@ -12,7 +13,16 @@ from typing import Any, TypedDict
 
 from perdure.actors.definitions import Definition
 from perdure.actors.errors import ValueRefused
-from perdure.actors.limits import DEFAULT_LIMITS, check_event_name, check_instance_id, check_reason, check_tags
+from perdure.actors.limits import (
+    DEFAULT_LIMITS,
+    check_definition_name,
+    check_event_name,
+    check_instance_id,
+    check_reason,
+    check_request_id,
+    check_start_events,
+    check_tags,
+)
 from perdure.actors.values import encode_plain
 from perdure.errors import (
     InstanceAlreadyExists,
@@ -32,9 +42,6 @@ from perdure.schemas.events import Status
 from perdure.schemas.messages import ReplyCode, ReusePolicy
 
 from .views import Held, Instance, View, decode_json, held_of
-
-REQUEST_ID_CHARS_MAX = 200
-NAME_CHARS_MAX = 500
 
 
 class IfExists(Enum):
@@ -119,17 +126,19 @@ def make_start(
 def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: str) -> StartRequest:
     """Check a start whose input is JSON already. Raises InvalidRequest."""
     _check_options(options, StartOptions, "a start")
-    if not 0 < len(name) <= NAME_CHARS_MAX:
-        raise InvalidRequest(f"a start needs the name of an orchestration, of 1 to {NAME_CHARS_MAX} characters")
+    events = options.get("events", ())
+    with _refusing():
+        check_definition_name(name)
+        check_start_events(len(events))
     start_at = options.get("start_at")
     body = ms.Start(
         name,
         check_payload(payload, f"the input of {name!r}"),
         _checked_tags(options.get("tags") or {}),
-        start_at_ms=0 if start_at is None else milliseconds_of(start_at, "start_at"),
+        start_at_ms=0 if start_at is None else max(0, milliseconds_of(start_at, "start_at")),
         reuse=_REUSE[_if_exists(options.get("if_exists", IfExists.REJECT))],
         reuse_statuses=tuple(int(status) for status in statuses_of(options.get("replace_statuses", ()))),
-        events=tuple((each.name, each.input) for each in (make_event(*event) for event in options.get("events", ()))),
+        events=tuple((each.name, each.input) for each in (make_event(*event) for event in events)),
         tell_end=options.get("tell_end", True),
     )
     instance_id = options.get("instance_id")
@@ -151,10 +160,8 @@ def make_event(name: str, value: Any) -> ms.RaiseEvent:
 
 def event_of_payload(name: str, payload: bytes) -> ms.RaiseEvent:
     """An external event whose payload is JSON already. Raises InvalidRequest."""
-    try:
+    with _refusing():
         check_event_name(name)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from error
     return ms.RaiseEvent(name, check_payload(payload, f"event {name!r}"))
 
 
@@ -212,19 +219,26 @@ def check_size(message: bytes, bytes_max: int) -> bytes:
     return message
 
 
-def checked_id(instance_id: str) -> str:
-    """Raise InvalidRequest unless it can name an instance."""
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What a limit refuses is an invalid request."""
     try:
-        check_instance_id(instance_id)
-        instance_id.encode()
+        yield
     except ValueError as error:
         raise InvalidRequest(str(error)) from error
+
+
+def checked_id(instance_id: str) -> str:
+    """Raise InvalidRequest unless it can name an instance."""
+    with _refusing():
+        check_instance_id(instance_id)
     return instance_id
 
 
 def checked_request_id(request_id: str) -> str:
-    if len(request_id) > REQUEST_ID_CHARS_MAX:
-        raise InvalidRequest(f"a request id has at most {REQUEST_ID_CHARS_MAX} characters, this one {len(request_id)}")
+    """Raise InvalidRequest unless a request may be called so."""
+    with _refusing():
+        check_request_id(request_id)
     return request_id
 
 
@@ -247,19 +261,15 @@ def statuses_of(statuses: Sequence[Status | str]) -> tuple[Status, ...]:
 
 
 def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
-    try:
+    with _refusing():
         check_tags(tags)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from error
     return dict(tags)
 
 
 def checked_reason(reason: str) -> str:
     """Raise InvalidRequest unless it can be recorded as one."""
-    try:
+    with _refusing():
         check_reason(reason)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from error
     return reason
 
 
