@@ -10,7 +10,6 @@ from perdure.schemas import events as ev
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import (
     decode_envelope,
-    encode_carried,
     encode_checkpoint,
     encode_claim,
     encode_envelope,
@@ -20,7 +19,6 @@ from perdure.schemas.codec import (
 )
 from perdure.schemas.events import NEVER, Failure, RescheduleReason, Status
 from perdure.schemas.records import (
-    CarriedHistory,
     Checkpoint,
     Claim,
     Cursor,
@@ -410,13 +408,6 @@ def test_a_checkpoint_states_what_the_records_before_it_say(checkpoint: Checkpoi
     ("kind", "body", "name", "rule", "message"),
     [
         (RecordKind.LEVEL, encode_level(LevelRaised(1, 0)), "", "R12", "the format level was raised from 1 to 1"),
-        (
-            RecordKind.CARRIED,
-            encode_carried(CarriedHistory("i", 1, ())),
-            "",
-            "R15",
-            "a carried history of 'i' as of 1, which is not before it",
-        ),
         (RecordKind.TURNS, b"", "", "R12", "a record of kind 8, which this build does not know"),
         (RecordKind.TURN, b"?", "i", "R12", "TurnBody: expected an Avro record"),
         (

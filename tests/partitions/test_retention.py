@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from perdure.audit import audit_records, read_log
 from perdure.partitions.bases import named_base
 from perdure.partitions.keys import ANCHOR, BEGINNING, CHECKPOINT, end_of, parse_beginning_key
 from perdure.partitions.ledger import begins_at
@@ -56,6 +57,15 @@ def fresh(cluster: Cluster, *others: Member) -> Member:
     heir = cluster.join(f"heir-{len(cluster.members)}-{cluster.clock.now_ms}", stores=MemoryStores(), **KEEPING)
     cluster.until(lambda: all(map(heir.owns, range(cluster.partitions))), milliseconds=100)
     return heir
+
+
+def check_audit(cluster: Cluster) -> None:
+    """The audit finds nothing, and says where its evidence begins."""
+    report = audit_records(read_log(cluster.client), cluster.app)
+    assert () == report.findings
+    trimmed = {partition: start for partition, start in enumerate(starts(cluster)) if start}
+    assert trimmed.keys() == report.begins_at.keys()
+    assert all(report.begins_at[partition] >= start for partition, start in trimmed.items())
 
 
 def test_an_instance_leaves_when_its_time_after_its_end_is_over_and_not_before() -> None:
@@ -147,6 +157,7 @@ def test_what_is_wanted_is_carried_forward_and_a_machine_with_an_empty_disk_goes
 
     assert sum(owner.counts.carried for owner in member.owners.values()) >= 5
     end_everything(cluster)
+    check_audit(cluster)
 
 
 def test_a_fresh_machines_store_is_that_of_the_owner_to_the_last_byte() -> None:
@@ -190,6 +201,7 @@ def test_a_log_start_that_moved_back_changes_nothing() -> None:
     cluster.hub.journal("history", 0).move_start_back(old - 3)
     heir = fresh(cluster, member)
     end_everything(cluster)
+    check_audit(cluster)
 
     assert heir.counts.recovered_records < cluster.client.span_history(0).end - old + 3
 
@@ -294,4 +306,5 @@ def test_over_deaths_and_bad_networks_every_heir_has_what_is_wanted(seed: int) -
 
     assert list(range(12)) == cluster.view("listener")["result"]
     assert min(starts(cluster)) > 0
+    check_audit(cluster)
     assert {"RUNNING"} == cluster_status(cluster, waiting)

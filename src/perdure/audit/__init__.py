@@ -7,8 +7,8 @@ a last record that was changed, shows only against a head that was kept elsewher
 from collections.abc import Iterable
 
 from .decisions import Decisions, ReplayedCode
-from .export import ExportError, Records, read_export, read_log, write_export
-from .partition import PartitionAudit
+from .export import ExportError, Records, find_beginning, read_export, read_log, write_export
+from .partition import PartitionAudit, Scope
 from .report import AuditReport, Blame, Counts, Finding, Head
 
 __all__ = [
@@ -38,9 +38,11 @@ def audit_records(
     heads = tuple(heads)
     audits: list[PartitionAudit] = []
     for partition in sorted({*records, *(head.partition for head in heads)}):
-        own = [head for head in heads if head.partition == partition]
-        audit = PartitionAudit(partition, Decisions(code) if code is not None else None, heads=own, only=only)
-        for record in records.get(partition, ()):
+        own = tuple(head for head in heads if head.partition == partition)
+        stretch = records.get(partition, ())
+        scope = Scope(own, only, find_beginning(stretch))
+        audit = PartitionAudit(partition, Decisions(code) if code is not None else None, scope)
+        for record in stretch:
             audit.take(record)
         audit.finish()
         audits.append(audit)
@@ -52,4 +54,5 @@ def audit_records(
         counts=counts,
         counts_by_partition={audit.partition: audit.counts for audit in audits},
         heads=tuple(audit.head for audit in audits if audit.head is not None),
+        begins_at={audit.partition: audit.begins_at for audit in audits if audit.begins_at},
     )

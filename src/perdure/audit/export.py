@@ -3,11 +3,13 @@
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 import orjson
 
-from perdure.partitions.ports import Log, LogRecord
+from perdure.partitions.bases import Base, base_of, named_base
+from perdure.partitions.ports import HubIdentity, LogRecord, LogSpan
+from perdure.partitions.state import NO_BASE
 
 Records = Mapping[int, Iterable[LogRecord]]
 
@@ -16,10 +18,41 @@ class ExportError(Exception):
     """A line of an export that is none; the message names file and line."""
 
 
-def read_log(log: Log) -> dict[int, Iterator[LogRecord]]:
+class History(Protocol):
+    """Where a history can be read: any log, or a reader of one."""
+
+    @property
+    def identity(self) -> HubIdentity: ...
+
+    def span_history(self, partition: int, /) -> LogSpan: ...
+
+    def read_history(self, partition: int, start: int, end: int, /) -> Iterator[LogRecord]: ...
+
+
+class _Stretch:
+    """One partition's history as it was at first, to be read as often as it takes."""
+
+    def __init__(self, history: History, partition: int) -> None:
+        self._history = history
+        self._partition = partition
+        self._span = history.span_history(partition)
+
+    def __iter__(self) -> Iterator[LogRecord]:
+        return self._history.read_history(self._partition, self._span.start, self._span.end)
+
+
+def read_log(history: History) -> dict[int, Iterable[LogRecord]]:
     """The history of every partition, as far as it goes now. Reading blocks."""
-    spans = {partition: log.span_history(partition) for partition in range(log.identity.partition_count)}
-    return {partition: log.read_history(partition, span.start, span.end) for partition, span in spans.items()}
+    return {partition: _Stretch(history, partition) for partition in range(history.identity.partition_count)}
+
+
+def find_beginning(records: Iterable[LogRecord]) -> Base | None:
+    """The base at which the evidence begins, where a log was trimmed: the highest that is named in what is left of it (R15)."""
+    first = next(iter(records), None)
+    if first is None or first.offset == 0:
+        return None
+    base = max((named_base(record.value) for record in records), default=NO_BASE)
+    return next((found for record in records if record.offset == base and (found := base_of(record))), None)
 
 
 def write_export(records: Records, out: TextIO) -> int:

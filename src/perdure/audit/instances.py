@@ -5,15 +5,17 @@ wrong event is one finding.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from perdure.actors.accept import execution_id_at, next_attempt_ms
 from perdure.actors.instance import Draft, InstanceState, begin
 from perdure.actors.turn import may_decide
+from perdure.partitions.instances import execution_part
 from perdure.schemas import events as ev
+from perdure.schemas.codec import decode_turn, extend_digest
 from perdure.schemas.events import NEVER, HistoryEvent, RescheduleReason, Status
-from perdure.schemas.records import TurnBody
+from perdure.schemas.records import LEVEL, NO_DIGEST, CarriedHistory, TurnBody
 
 DECISIONS = (
     ev.TaskScheduled,
@@ -30,15 +32,18 @@ DECISIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a turn stands: the offset of its (first) record, and the epoch."""
+    """Where a turn stands: the offset of its (first) record, and the epoch. `encoded` and `format` are its body's."""
 
     offset: int
     epoch: int
+    format: int = LEVEL
+    encoded: bytes = b""
 
 
 @dataclass(slots=True)
 class AuditedInstance:
-    """What an audit remembers of an instance. `state` is None before its start and once it is forgotten."""
+    """What an audit remembers of an instance. `state` is None before its start and once it is forgotten. `partial`: it has turns
+    whose beginning was trimmed away. `begins_at` and `chain` are the offset and the digest of its execution's history."""
 
     instance_id: str
     state: InstanceState | None = None
@@ -46,35 +51,91 @@ class AuditedInstance:
     last_epoch: int = NEVER
     last_task_id: int = 0
     dispatched_in: dict[int, int] = field(default_factory=dict)
+    partial: bool = False
+    begins_at: int = NEVER
+    last_offset: int = NEVER
+    chain: bytes = NO_DIGEST
 
     @property
     def spans_claims(self) -> bool:
         """Whether it has turns on both sides of a later claim."""
         return self.first_epoch != self.last_epoch
 
-    def take_turn(self, body: TurnBody, place: Place) -> Iterator[str]:
-        """Apply one turn; say what is wrong with it."""
+    def take_turn(self, body: TurnBody, place: Place, *, trimmed: bool = False) -> Iterator[str]:
+        """Apply one turn; say what is wrong with it. `trimmed`: what was before it may be gone."""
         if self.first_epoch == NEVER:
             self.first_epoch = place.epoch
         self.last_epoch = place.epoch
+        self._extend(place, body)
+        if self.state is None and trimmed and not _begins_with_start(body):
+            decided, events = execution_part(body.decided, body.events)
+            body = replace(body, decided=decided, events=events)
         events = body.events
         if self.state is None:
-            if not events or not isinstance(events[0], ev.ExecutionStarted):
-                yield "a turn of an instance that was never started"
+            if not _begins_with_start(body):
+                self.partial = self.partial or trimmed
+                if not trimmed:
+                    yield "a turn of an instance that was never started"
                 return
-            yield from _check_started(1, events[0], place)
-            self.last_task_id = 0
-            self.dispatched_in.clear()
-            self.state, events = begin(self.instance_id, events[0]), events[1:]
+            yield from self._begin(events[0], place, trimmed=trimmed)
+            events = events[1:]
+        assert self.state is not None
         turn = _Turn(self, Draft(self.state, body.time_ms, delivering=False), body, place)
         yield from turn.take(events)
         self.state = turn.draft.freeze()
 
-    def forget(self) -> Iterator[str]:
-        """It was purged."""
+    def _begin(self, started: HistoryEvent, place: Place, *, trimmed: bool) -> Iterator[str]:
+        assert isinstance(started, ev.ExecutionStarted)
+        yield from _check_started(started.generation if trimmed else 1, started, place)
+        self.last_task_id = 0
+        self.dispatched_in.clear()
+        self.partial = False
+        self.state = begin(self.instance_id, started)
+
+    def _extend(self, place: Place, body: TurnBody) -> None:
+        """The history of the newest execution, as a digest."""
+        if any(isinstance(event, ev.ExecutionStarted) for event in body.events):
+            self.begins_at, self.chain = place.offset, NO_DIGEST
+        self.last_offset = place.offset
+        self.chain = extend_digest(self.chain, b"%d %d " % (place.offset, place.format) + place.encoded)
+
+    def take_carried(self, carried: CarriedHistory, offset: int) -> Iterator[str]:
+        """Its history was appended again (R15): the same as before, or all that is left of it."""
         if self.state is None:
+            yield from self._take_whole(carried)
+        else:
+            again = NO_DIGEST
+            for turn in carried.turns:
+                again = extend_digest(again, b"%d %d " % (turn.offset, turn.format) + turn.body)
+            if again != self.chain:
+                yield "the history that was carried forward is not the one that the log has"
+        if not self.last_offset <= carried.as_of < offset:
+            yield f"its history was carried as of {carried.as_of}, its last turn is at {self.last_offset}"
+        self.begins_at = offset
+
+    def _take_whole(self, carried: CarriedHistory) -> Iterator[str]:
+        last_offset = self.last_offset
+        for number, turn in enumerate(carried.turns):
+            body = decode_turn(turn.body, turn.format)
+            if not number:
+                decided, events = execution_part(body.decided, body.events)
+                body = replace(body, decided=decided, events=events)
+            # Which epochs these turns were of is gone with the log; each of an own one contradicts nothing.
+            place = Place(turn.offset, NEVER - 1 - number, turn.format, turn.body)
+            yield from self.take_turn(body, place, trimmed=True)
+        if last_offset > self.last_offset:
+            yield f"its history was carried without its turn at {last_offset}"
+
+    def forget(self, *, trimmed: bool = False) -> Iterator[str]:
+        """It was purged."""
+        self.partial = False
+        if self.state is None and not trimmed:
             yield "an instance is forgotten that does not exist"
         self.state = None
+
+
+def _begins_with_start(body: TurnBody) -> bool:
+    return bool(body.events) and isinstance(body.events[0], ev.ExecutionStarted)
 
 
 class _Turn:

@@ -12,12 +12,17 @@ Wrong = Iterator[tuple[str, str]]
 
 
 class Marks:
-    """The state of a partition apart from its instances, checked as it moves."""
+    """The state of a partition apart from its instances, checked as it moves. `trimmed`: the first record is a base, which says how
+    the partition stood."""
 
-    def __init__(self, partition: int) -> None:
+    def __init__(self, partition: int, *, trimmed: bool = False) -> None:
         self._partition = partition
         self._state = PartitionState()
+        self._unseen = trimmed
         self._locals: set[int] = set()
+        self._sent_before = 0
+        self._taken_of_before: set[int] = set()
+        self._sent: dict[int, dict[int, int]] = {}
         self.partition_count = 0
 
     def take_body(self, body: TurnBody) -> Wrong:
@@ -32,8 +37,43 @@ class Marks:
         yield from self._check_sends(body)
         state.apply_body(body)
 
-    def take_checkpoint(self, checkpoint: Checkpoint) -> Wrong:
+    @property
+    def base(self) -> int:
+        """The highest base that was named, or NO_BASE."""
+        return self._state.base
+
+    def take_checkpoint(self, offset: int, checkpoint: Checkpoint) -> Wrong:
         """Compare what a checkpoint states with what the records before it say (R15)."""
+        if self._unseen:
+            self._unseen, self._state = False, PartitionState.of_checkpoint(checkpoint)
+            self._sent_before = self._state.decided.get(self._partition, 0)
+        yield from self._compare(checkpoint)
+        self._sent[offset] = {target.target: target.decided for target in checkpoint.targets}
+
+    def take_base(self, base: int) -> Wrong:
+        """What it takes to name a base: a checkpoint that is there, and nothing decided before it that is still to be sent."""
+        if base <= self._state.base:
+            return
+        sent = self._sent.get(base)
+        if sent is None:
+            yield "R15", f"base {base} is named, and no checkpoint is there"
+        else:
+            yield from self._check_sent(base, sent)
+        self._sent = {offset: known for offset, known in self._sent.items() if offset > base}
+        self._state.base = base
+
+    def _check_sent(self, base: int, sent: dict[int, int]) -> Wrong:
+        for target, decided in sent.items():
+            acked = self._state.acked.get(target, 0)
+            if target != self._partition and acked < decided:
+                yield (
+                    "R15",
+                    f"base {base} is named, and of {decided} sends to target {target} before it {acked} are acknowledged",
+                )
+        if any(sequence <= sent.get(self._partition, 0) for sequence in self._locals):
+            yield "R15", f"base {base} is named, and sends to the own partition before it wait to be taken"
+
+    def _compare(self, checkpoint: Checkpoint) -> Wrong:
         expected = self._state.checkpoint(checkpoint.base)
         for name in Checkpoint.__slots__:
             stated, found = getattr(checkpoint, name), getattr(expected, name)
@@ -78,7 +118,9 @@ class Marks:
 
     def _check_locals(self, body: TurnBody) -> Wrong:
         for sequence in body.locals:
-            if sequence not in self._locals:
+            if sequence <= self._sent_before and sequence not in self._taken_of_before:
+                self._taken_of_before.add(sequence)  # its sending was trimmed away
+            elif sequence not in self._locals:
                 yield "R7", f"send {sequence} to the own partition was taken, but was not waiting"
             self._locals.discard(sequence)
 

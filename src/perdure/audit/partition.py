@@ -1,8 +1,10 @@
 """One partition, record by record: R3, then what each record says, then each instance, then the code."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+from perdure.partitions.bases import Base
 from perdure.partitions.partitioner import HASH, partition_of
 from perdure.partitions.ports import LogRecord
 from perdure.partitions.reader import Accepted
@@ -10,6 +12,7 @@ from perdure.schemas import events as ev
 from perdure.schemas.codec import (
     UnknownFormat,
     WireError,
+    decode_attempt,
     decode_carried,
     decode_checkpoint,
     decode_claim,
@@ -25,26 +28,38 @@ from .report import Blame, Counts, Finding, Head
 from .run import Run
 
 
-class PartitionAudit:
-    """The audit of one partition. `only` names the one instance whose turns are looked at; the log is read whole all the same."""
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an audit looks at. `only` names the one instance whose turns it looks at; the log is read whole all the same. `base` is
+    where the log begins, if it was trimmed."""
 
-    def __init__(
-        self, partition: int, decisions: Decisions | None, *, heads: Iterable[Head] = (), only: str | None = None
-    ) -> None:
+    heads: tuple[Head, ...] = ()
+    only: str | None = None
+    base: Base | None = None
+
+
+class PartitionAudit:
+    """The audit of one partition."""
+
+    def __init__(self, partition: int, decisions: Decisions | None, scope: Scope) -> None:
         self.partition = partition
         self.findings: list[Finding] = []
         self.counts = Counts()
         self.head: Head | None = None
-        self._run = Run(self._report)
-        self._marks = Marks(partition)
+        self._trimmed = scope.base is not None
+        self._run = Run(self._report, scope.base)
+        self._marks = Marks(partition, trimmed=self._trimmed)
         self._decisions = decisions
-        self._heads = {head.offset: head for head in heads}
-        self._only = only
+        self._heads = {head.offset: head for head in scope.heads}
+        self._only = scope.only
         self._instances: dict[str, AuditedInstance] = {}
         self._released = False
+        self.begins_at = scope.base.offset if scope.base is not None else 0
 
     def take(self, record: LogRecord) -> None:
         """Audit the next record."""
+        if record.offset < self.begins_at:
+            return  # a broker shows again what was let go of
         self.counts.records += 1
         accepted = self._run.take(record)
         if accepted is None:
@@ -98,6 +113,7 @@ class PartitionAudit:
                 f"the claim is for {claim.partition_count} partitions by {claim.hash}, expected {count} by {HASH}",
             )
         self._marks.partition_count = count
+        self._take_base(accepted.offset, claim.base)
         self._check_key(record, claim.owner)
 
     def _take_turn(self, accepted: Accepted, record: LogRecord) -> None:
@@ -122,10 +138,11 @@ class PartitionAudit:
             instance = self._instances[name] = AuditedInstance(name)
         if accepted.kind == RecordKind.FORGOTTEN:
             self.counts.forgotten += 1
-            wrong = instance.forget()
+            wrong = instance.forget(trimmed=self._trimmed)
         else:
             self._count(body)
-            wrong = instance.take_turn(body, Place(accepted.first_offset, accepted.epoch))
+            place = Place(accepted.first_offset, accepted.epoch, accepted.format, accepted.body)
+            wrong = instance.take_turn(body, place, trimmed=self._trimmed)
         for message in wrong:
             self._report(accepted.offset, "instance", f"{name}: {message}")
         if self._decisions is not None:
@@ -134,6 +151,12 @@ class PartitionAudit:
             self._leave(self._instances.pop(name))
 
     def _leave(self, instance: AuditedInstance) -> None:
+        if instance.partial:
+            self._report(
+                instance.last_offset,
+                "R15",
+                f"the history of {instance.instance_id!r} begins before what is left of the log",
+            )
         self.counts.spanning_instances += instance.spans_claims
         if instance.state is not None and not instance.state.status.terminal:
             self.counts.unfinished += 1
@@ -164,21 +187,49 @@ class PartitionAudit:
                 counts.timers_fired += 1
 
     def _take_checkpoint(self, accepted: Accepted, _record: LogRecord) -> None:
-        for rule, message in self._marks.take_checkpoint(decode_checkpoint(accepted.body, accepted.format)):
+        checkpoint = decode_checkpoint(accepted.body, accepted.format)
+        for rule, message in self._marks.take_checkpoint(accepted.first_offset, checkpoint):
             self._report(accepted.offset, rule, message)
+        if accepted.first_offset == accepted.offset:
+            self._take_base(accepted.offset, checkpoint.base)
+
+    def _take_base(self, offset: int, base: int) -> None:
+        """A base is named: everything that is wanted must be there from it on (R15)."""
+        if base <= self._marks.base or (self._trimmed and base <= self.begins_at):
+            return
+        for rule, message in self._marks.take_base(base):
+            self._report(offset, rule, message)
+        for name, instance in self._instances.items():
+            if instance.state is not None and instance.begins_at < base:
+                self._report(
+                    offset, "R15", f"base {base} is named, and the history of {name!r} begins at {instance.begins_at}"
+                )
 
     def _take_level(self, accepted: Accepted, _record: LogRecord) -> None:
         for rule, message in self._marks.take_level(decode_level(accepted.body, accepted.format).level):
             self._report(accepted.offset, rule, message)
 
-    def _take_carried(self, accepted: Accepted, _record: LogRecord) -> None:
+    def _take_carried(self, accepted: Accepted, record: LogRecord) -> None:
         carried = decode_carried(accepted.body, accepted.format)
-        if carried.as_of >= accepted.offset:
-            self._report(
-                accepted.offset,
-                "R15",
-                f"a carried history of {carried.instance_id!r} as of {carried.as_of}, which is not before it",
-            )
+        name = carried.instance_id
+        self._check_key(record, name)
+        if self._only not in (None, name):
+            return
+        instance = self._instances.get(name)
+        if instance is None:
+            instance = self._instances[name] = AuditedInstance(name)
+            if not self._trimmed:
+                self._report(accepted.offset, "R15", f"a carried history of {name!r}, which does not exist")
+        whole = instance.state is not None
+        for message in instance.take_carried(carried, accepted.first_offset):
+            self._report(accepted.offset, "R15", f"{name}: {message}")
+        if self._decisions is not None and not whole:
+            for turn in carried.turns:
+                self._decisions.take(name, turn.offset, decode_turn(turn.body, turn.format))
+
+    def _take_attempt(self, accepted: Accepted, record: LogRecord) -> None:
+        decode_attempt(accepted.body, accepted.format)
+        self._check_key(record, "")
 
     def _take_unknown(self, accepted: Accepted, _record: LogRecord) -> None:
         self._report(accepted.offset, "R12", f"a record of kind {accepted.kind}, which this build does not know")
@@ -197,4 +248,5 @@ _TAKE: dict[int, Callable[[PartitionAudit, Accepted, LogRecord], Any]] = {
     RecordKind.CHECKPOINT: PartitionAudit._take_checkpoint,
     RecordKind.LEVEL: PartitionAudit._take_level,
     RecordKind.CARRIED: PartitionAudit._take_carried,
+    RecordKind.ATTEMPT: PartitionAudit._take_attempt,
 }

@@ -88,12 +88,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class AuditReport:
-    """The outcome. Findings are in order of partition and offset."""
+    """The outcome. Findings are in order of partition and offset. `begins_at` is where the evidence of a partition that was trimmed
+    begins: a base; what was before it is gone."""
 
     findings: tuple[Finding, ...]
     counts: Counts
     counts_by_partition: Mapping[int, Counts]
     heads: tuple[Head, ...]
+    begins_at: Mapping[int, int] = field(default_factory=dict[int, int])
 
     @property
     def exit_code(self) -> int:
@@ -119,4 +121,5 @@ class AuditReport:
                 str(partition): counts.as_json() for partition, counts in self.counts_by_partition.items()
             },
             "heads": [str(head) for head in self.heads],
+            "evidence_begins_at": {str(partition): offset for partition, offset in self.begins_at.items()},
         }

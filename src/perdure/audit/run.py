@@ -7,6 +7,7 @@ must name a claim that is there. Where a copy or a loss was made by an editor, n
 
 from collections.abc import Callable
 
+from perdure.partitions.bases import Base
 from perdure.partitions.ports import LogRecord
 from perdure.partitions.reader import Accepted, RunState, Void, VoidReason, read_record
 from perdure.schemas.records import RecordKind
@@ -15,13 +16,14 @@ Report = Callable[[int, str, str], None]
 
 
 class Run:
-    """R2 to R4 over one partition. `report` takes offset, rule and message."""
+    """R2 to R4 over one partition. `report` takes offset, rule and message; `base` is where the log begins, if it was trimmed."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, base: Base | None = None) -> None:
         self._report = report
-        self.state = RunState()
+        self.state = base.run if base is not None else RunState()
         self.void = 0
-        self._next_offset = 0
+        self._next_offset = self.state.next_offset
+        self._trimmed_before = self.state.next_offset
         self._claims: dict[int, bytes] = {}
         self._unexplained: list[tuple[int, str, str]] = []
 
@@ -77,7 +79,7 @@ class Run:
         if stated is None or void.broken:
             self._report(offset, "R3", f"void, and no owner left it so: {reason.value}")
             return
-        if stated.epoch not in self._claims:
+        if stated.epoch not in self._claims and stated.epoch >= self._trimmed_before:
             self._report(offset, "R2", f"void, and states epoch {stated.epoch}, where no claim is")
         elif reason == VoidReason.OTHER_OFFSET:
             message = f"states offset {stated.offset}, which ended epoch {void.ended}; no later claim shows that its owner noticed"

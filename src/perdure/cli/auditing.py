@@ -64,9 +64,7 @@ def _read_hub(settings: Settings) -> "Records":
             return read_log(KafkaLog.open_reader(kafka_settings_of(settings)))
         from perdure.partitions.embedded.reader import EmbeddedReader
 
-        reader = EmbeddedReader(settings.dir)
-        spans = {partition: reader.span_history(partition) for partition in range(reader.identity.partition_count)}
-        return {partition: reader.read_history(partition, span.start, span.end) for partition, span in spans.items()}
+        return read_log(EmbeddedReader(settings.dir))
 
 
 def _show(report: "AuditReport", *, json: bool) -> None:
@@ -79,5 +77,8 @@ def _show(report: "AuditReport", *, json: bool) -> None:
         answers().print(str(finding), markup=False, highlight=False)
     for name, value in report.counts.as_json().items():
         answers().print(f"{name.replace('_', ' ')}: {value}", markup=False, highlight=False)
+    for partition, offset in report.begins_at.items():
+        line = f"partition {partition}: the evidence begins at offset {offset}, a base; what was before it was trimmed"
+        answers().print(line, markup=False, highlight=False)
     for each in report.heads:
         answers().print(f"head {each}", markup=False, highlight=False)
