@@ -188,10 +188,10 @@ class PartitionAudit:
 
     def _take_checkpoint(self, accepted: Accepted, _record: LogRecord) -> None:
         checkpoint = decode_checkpoint(accepted.body, accepted.format)
-        for rule, message in self._marks.take_checkpoint(accepted.first_offset, checkpoint):
-            self._report(accepted.offset, rule, message)
         if accepted.first_offset == accepted.offset:
             self._take_base(accepted.offset, checkpoint.base)
+        for rule, message in self._marks.take_checkpoint(accepted.first_offset, checkpoint):
+            self._report(accepted.offset, rule, message)
 
     def _take_base(self, offset: int, base: int) -> None:
         """A base is named: everything that is wanted must be there from it on (R15)."""
