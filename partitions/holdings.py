@@ -26,6 +26,8 @@ from .queries import Queries, Replies
 from .recovery import Recovered
 from .timers import TimerQueue
 
+CLOCK_SKEW_MS_MAX = 60_000
+
 
 class Code(Protocol):
     """Where live code comes from: `actors.app.App`."""
@@ -52,7 +54,7 @@ class OwnerSettings:
     append_seconds_max: float = 30.0
     session_seconds: float = 6.0
     pause_seconds_max: float = 0.5
-    clock_skew_ms_max: int = 60_000
+    clock_skew_ms_max: int = CLOCK_SKEW_MS_MAX
     snapshot_records_min: int = 50_000
     snapshot_ahead_records: int = 20_000
     retention_seconds: float | None = None
@@ -102,18 +104,22 @@ class Counts:
 
 
 class PartitionTime:
-    """R11: the greater of the wall clock and the last record's time plus the monotonic time since."""
+    """R11: the greater of the wall clock and the last known time plus the monotonic time since, so that it neither runs backwards
+    nor stands still, whatever is done to the wall clock."""
 
     def __init__(self, clock: Clock, last_ms: int) -> None:
         self._clock = clock
         self._base_ms = last_ms
         self._since = clock.monotonic()
-        self._latest_ms = last_ms
 
     def now_ms(self) -> int:
-        elapsed = int((self._clock.monotonic() - self._since) * 1000)
-        self._latest_ms = max(self._clock.wall_ms(), self._base_ms + elapsed, self._latest_ms)
-        return self._latest_ms
+        monotonic, wall_ms = self._clock.monotonic(), self._clock.wall_ms()
+        now_ms = self._base_ms + round((monotonic - self._since) * 1000)
+        if wall_ms <= now_ms:
+            return now_ms
+        # From here on this is the last known time: a clock that is set back does not take it back.
+        self._base_ms, self._since = wall_ms, monotonic
+        return wall_ms
 
 
 class Holdings:

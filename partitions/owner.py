@@ -15,6 +15,7 @@ from .epoch import Epoch, EpochEnded, Run
 from .holdings import Counts, Holdings, OwnerParts, OwnerSettings
 from .ports import BufferFull, HistoryWriter, LogRecord
 from .recovery import Claimed, Recovered, restore
+from .skew import check_clock
 from .state import NO_BASE
 from .tenure import Tenure
 
@@ -92,6 +93,7 @@ class PartitionOwner:
         if self._parts.clock.monotonic() < self._resume_at:
             return False
         log = self._parts.log
+        check_clock(log, self._parts.clock, self._settings.clock_skew_ms_max)
         self._writer = log.open_history(self.partition)
         claim = Claim(
             self._settings.owner,

@@ -189,6 +189,10 @@ class Log(Protocol):
         """Let go of history records below `before`, a base that a confirmed record names (R15). It may take a while, and be
         undone by a crash of a broker."""
 
+    def read_clock_ms(self) -> int:
+        """The log's own time now, by which its records are stamped (R11). Blocks. Raises LogUnavailable."""
+        ...
+
     def wait(self, timeout_seconds: float) -> None:
         """Block until a report, an inbox record or a delivery may be there, `wake` is called, or the time is over."""
 

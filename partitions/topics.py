@@ -8,11 +8,12 @@ _LEGAL = re.compile(r"[a-zA-Z0-9._-]{1,200}")
 
 # What is read for years and trimmed by its owner alone (R8, R15): no time or size takes anything from it, its timestamps are
 # the log's own (R11), and no election of a leader may take back what was acknowledged.
+_STAMPED = {"message.timestamp.type": "LogAppendTime"}
 _KEPT = {
+    **_STAMPED,
     "cleanup.policy": "delete",
     "retention.ms": "-1",
     "retention.bytes": "-1",
-    "message.timestamp.type": "LogAppendTime",
     "unclean.leader.election.enable": "false",
 }
 # A dead letter is a record of another topic, whole, and what is said of it.
@@ -31,7 +32,7 @@ _SNAPSHOTS = {
     "delete.retention.ms": "3600000",
 }
 # A reply is of use only while its client waits; an hour is the log's smallest sensible unit of tidying.
-_REPLIES = {"cleanup.policy": "delete", "retention.ms": "3600000", "segment.ms": "3600000"}
+_REPLIES = {"cleanup.policy": "delete", "retention.ms": "3600000", "segment.ms": "3600000", **_STAMPED}
 
 
 class HubNameRefused(Exception):
@@ -90,4 +91,5 @@ class HubTopics:
             self.inbox: _KEPT,
             self.history: _KEPT,
             self.snapshots: {"cleanup.policy": "compact"},
+            self.replies: _STAMPED,
         }

@@ -158,6 +158,9 @@ class EmbeddedHub:
                 target.queue.append((Entry(EntryKind.TRIM, partition, before, 0), None))
         self._work.set()
 
+    def read_clock_ms(self) -> int:
+        return self._clock.wall_ms()
+
     def span(self, topic: str, partition: int) -> LogSpan:
         return self._topics[topic].journal.span(partition)
 

@@ -274,6 +274,9 @@ class EmbeddedLog:
     def trim_history(self, partition: int, before: int) -> None:
         self._hub.trim(HISTORY, partition, before)
 
+    def read_clock_ms(self) -> int:
+        return self._hub.read_clock_ms()
+
     def wait(self, timeout_seconds: float) -> None:
         self.publisher.serve()
         if not self.inbox.has_records and not any(writer.has_reports for writer in self._writers):

@@ -118,6 +118,9 @@ class KafkaLog:
                 )
             )
 
+    def read_clock_ms(self) -> int:
+        return self.publisher.read_clock_ms()
+
     def wait(self, timeout_seconds: float) -> None:
         start = time.monotonic()
         deadline = start + timeout_seconds

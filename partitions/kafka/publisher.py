@@ -6,9 +6,10 @@ from threading import Lock
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ..ports import BufferFull, Delivered
+from .answers import unavailable
 from .history import let_go
 from .parts import split
 from .records import error_of
@@ -59,6 +60,23 @@ class KafkaPublisher:
     def publish_snapshot(self, partition: int, key: str, value: bytes | None, delivered: Delivered) -> None:
         """For `KafkaSnapshots`, which has a publisher of its own."""
         self._send(self._topics.snapshots, partition, key, value, delivered)
+
+    def read_clock_ms(self) -> int:
+        """The time with which the brokers stamp an empty reply that is nobody's: no request of Kafka asks for it. Raises
+        LogUnavailable."""
+        told: list[tuple[int, int] | KafkaError] = []
+
+        def take(error: KafkaError | None, message: Message) -> None:
+            told.append(message.timestamp() if error is None else error)
+
+        self._produce(self._topics.replies, b"", "clock", 0, take)
+        deadline = time.monotonic() + self._settings.request_seconds_max
+        while not told and (left := deadline - time.monotonic()) > 0:
+            self._producer.poll(left)
+        answer = told[0] if told else None
+        if not isinstance(answer, tuple):
+            raise unavailable(self._settings, "no answer" if answer is None else answer.str())
+        return answer[1]
 
     def flush(self, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds

@@ -235,6 +235,10 @@ class MemoryLog:
     def trim_history(self, partition: int, before: int) -> None:
         self._hub.journal(HISTORY, partition).trim(before)
 
+    def read_clock_ms(self) -> int:
+        self._hub.check()
+        return self._hub.clock.wall_ms()
+
     def wait(self, timeout_seconds: float) -> None:
         """Make a step; let virtual time go on if nothing is there. Never blocks."""
         self._hub.poll()

@@ -8,12 +8,14 @@ from contextlib import ExitStack
 from errno import EADDRINUSE
 
 from perdure.actors.app import App
-from perdure.partitions.holdings import OwnerSettings
+from perdure.partitions.holdings import CLOCK_SKEW_MS_MAX, OwnerSettings
 from perdure.partitions.pool import PoolSettings
 from perdure.partitions.rocksdb import RocksStores
+from perdure.partitions.skew import check_clock
 from perdure.partitions.topics import HubTopics
 
 from .client.hubs import open_errors
+from .clock import SystemClock
 from .config import Settings
 from .connection import kafka_settings_of
 from .errors import ConfigError
@@ -41,6 +43,8 @@ def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = 
         stores = RocksStores(settings.dir / f"worker-{slot}")
         stack.callback(stores.close)
         stores.hold()
+        # Before it joins the group: partitions that it may not claim are for others.
+        check_clock(log, SystemClock(), CLOCK_SKEW_MS_MAX)
         membership = KafkaMembership(kafka, log.wake)
         wanted = worker_settings(settings, slot, session_seconds=kafka.session_seconds)
         worker = Worker(app, log, membership, stores, wanted)

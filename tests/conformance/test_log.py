@@ -66,6 +66,15 @@ def test_what_was_appended_is_read(log: Log) -> None:
     assert all(abs(record.timestamp_ms - before_ms) < 60_000 for record in records)
 
 
+def test_the_logs_own_time_is_that_of_its_records(log: Log) -> None:
+    before_ms = log.read_clock_ms()
+    append(log, log.open_history(0), [b"a turn"])
+    after_ms = log.read_clock_ms()
+    (record,) = log.read_history(0, 0, 1)
+
+    assert before_ms <= record.timestamp_ms <= after_ms
+
+
 def test_partitions_do_not_mix(log: Log) -> None:
     writers = [log.open_history(partition) for partition in range(PARTITIONS)]
     for i in range(50):

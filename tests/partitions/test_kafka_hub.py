@@ -1,6 +1,7 @@
 """Hubs on Kafka: creating, describing, and refusing what would lose records."""
 
 import time
+from collections.abc import Callable
 from itertools import count
 
 import pytest
@@ -35,6 +36,20 @@ def alter(settings: KafkaSettings, topic: str, **changes: str) -> None:
     admin = AdminClient({"bootstrap.servers": settings.servers})
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(10)
+    # The controller has it at once, the broker that is asked a moment later.
+    until(lambda: all(settings_of(admin, topic)[entry.name] == entry.value for entry in entries))
+
+
+def settings_of(admin: AdminClient, topic: str) -> dict[str, str]:
+    (future,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+    return {entry.name: entry.value for entry in future.result(10).values()}
+
+
+def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
 
 
 @pytest.mark.kafka
@@ -77,8 +92,7 @@ def test_a_hub_whose_topics_grew_apart_is_refused(settings: KafkaSettings) -> No
     for future in admin.create_partitions([NewPartitions(settings.topics.inbox, 3)]).values():
         future.result(10)
     inbox = settings.topics.inbox
-    while len(admin.list_topics(inbox, timeout=10).topics[inbox].partitions) < 3:
-        time.sleep(0.05)
+    until(lambda: len(admin.list_topics(inbox, timeout=10).topics[inbox].partitions) == 3)
 
     with pytest.raises(HubRefused, match="inbox has 3"):
         KafkaLog.open(settings)
@@ -103,6 +117,7 @@ def test_a_hub_that_is_not_there_is_named_with_the_command_that_creates_it(setti
         ("inbox", "retention.ms", "604800000", "-1"),
         ("inbox", "cleanup.policy", "compact,delete", "delete"),
         ("snapshots", "cleanup.policy", "delete", "compact"),
+        ("replies", "message.timestamp.type", "CreateTime", "LogAppendTime"),
     ],
 )
 def test_a_topic_that_would_lose_records_is_refused(
@@ -124,6 +139,11 @@ def test_a_topic_that_takes_less_than_our_producers_send_is_refused(settings: Ka
     with pytest.raises(HubRefused, match=r"history: max.message.bytes must be at least 1048000, .* it is 100000"):
         KafkaLog.open(settings)
 
+    larger_batches = KafkaSettings(
+        settings.servers, settings.hub, {"batch.size": 2_000_000, "message.max.bytes": 90_000}
+    )
+    with pytest.raises(HubRefused, match=r"at least 2000000, the greater of batch.size and message.max.bytes"):
+        KafkaLog.open(larger_batches)
     smaller = KafkaSettings(settings.servers, settings.hub, {"batch.size": 90_000, "message.max.bytes": 90_000})
     log = KafkaLog.open(smaller)
     assert log.record_bytes_max < 90_000

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from perdure.errors import HubError, HubMissing, HubRefused, HubUnavailable
 from perdure.partitions import ports
+from perdure.partitions.skew import ClockOff
 from perdure.partitions.topics import HubNameRefused
 
 _ERRORS: tuple[tuple[type[Exception], type[HubError]], ...] = (
@@ -16,6 +17,7 @@ _ERRORS: tuple[tuple[type[Exception], type[HubError]], ...] = (
     (ports.LogLocked, HubUnavailable),
     (ports.LogCorrupt, HubRefused),
     (ports.LogTruncated, HubRefused),
+    (ClockOff, HubRefused),
     (ports.StoreLocked, HubUnavailable),
     (ports.StoreUnavailable, HubUnavailable),
 )
