@@ -2,45 +2,48 @@
 
 import re
 from dataclasses import fields, is_dataclass
-from typing import Any, cast, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 import orjson
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
-from pydantic.errors import PydanticSchemaGenerationError
-from pydantic_core import PydanticSerializationError
-from typing_extensions import TypeAliasType
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator
 
 from .errors import ValueRefused
 from .exactness import DEPTH_MAX, Path, depth_of, find_change, refuse
-
-_CONFIG = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64", ser_json_inf_nan="constants")
+from .wire_schema import CONFIG, wire_schema
 
 # What comes back from JSON as it was, by construction. All else is read back and compared before it is written.
 _EXACT = frozenset(
     {"str", "int", "bool", "none", "float", "bytes", "list", "tuple", "set", "frozenset", "nullable", "uuid"}
 )
+_UNWRITABLE = (PydanticSerializationError, ValueError, TypeError, OverflowError, RecursionError, AttributeError)
 _NO_NUMBER = re.compile(rb"NaN|Infinity")
 
 
 class Annotated:
     """Encode and decode values of one annotation."""
 
-    __slots__ = ("_adapter", "_annotation", "_deep", "_dump", "_load", "_verify")
+    __slots__ = ("_annotation", "_deep", "_reader", "_verify", "_writer")
 
     def __init__(self, annotation: Any) -> None:
         self._annotation = annotation
-        self._adapter = _adapter(annotation)
-        kinds = _kinds(self._adapter.core_schema)
+        schema = _schema_of(annotation)
+        kinds = _kinds(schema)
         self._verify = not kinds <= _EXACT
         self._deep = bool(kinds & {"any", "definition-ref"})
-        self._dump = self._adapter.dump_json
-        self._load = self._adapter.validate_json
+        # A model's own reader and writer were made without the changes to its schema.
+        written = wire_schema(schema)
+        self._writer = SchemaSerializer(written, CONFIG, _use_prebuilt=False)
+        self._reader = SchemaValidator(written, CONFIG, _use_prebuilt=False)
 
     def encode(self, value: Any) -> bytes:
         """The JSON of `value`, after making sure that it reads back as `value`."""
         try:
-            data = self._dump(value, warnings="error")
-        except (PydanticSerializationError, ValueError, TypeError, RecursionError, AttributeError) as error:
+            data = self._dump(value)
+        except _UNWRITABLE as error:
+            if isinstance(error, RecursionError) or "depth exceeded" in str(error):
+                raise refuse(f"nested more than {DEPTH_MAX} deep", None) from error
             raise _misfit(self._annotation, value, error) from error
         if _NO_NUMBER.search(data):
             _refuse_nan(self._annotation, value, data)
@@ -57,6 +60,13 @@ class Annotated:
         except ValidationError as error:
             raise _first(error) from None
 
+    def _dump(self, value: Any) -> bytes:
+        # What is computed from other fields is not written: it would not be read.
+        return self._writer.to_json(value, warnings="error", round_trip=True)
+
+    def _load(self, data: bytes) -> Any:
+        return self._reader.validate_json(data, by_alias=True, by_name=True)
+
     def _read_back(self, value: Any, data: bytes) -> None:
         try:
             back = self._load(data)
@@ -67,7 +77,8 @@ class Annotated:
         if found is not None:
             where, before, after = found
             raise refuse(
-                f"{before!r:.80} ({_kind(before)}) would come back as {after!r:.80} ({_kind(after)}); annotate it",
+                f"{before!r:.80} ({_kind(before)}) would come back as {after!r:.80} ({_kind(after)}); annotate it, or where it is "
+                "one of several types that look alike in JSON, give each a Literal field of its own",
                 where,
             )
 
@@ -76,12 +87,13 @@ def _kind(value: Any) -> str:
     return type(value).__qualname__
 
 
-def _adapter(annotation: Any) -> "TypeAdapter[Any]":
-    # A dataclass takes its configuration from what contains it; the alias is such a container.
-    alias: Any = cast("Any", TypeAliasType)("Value", annotation)
+def _schema_of(annotation: Any) -> Any:
     try:
-        return TypeAdapter(alias, config=_CONFIG)
-    except PydanticSchemaGenerationError as error:
+        adapter = TypeAdapter(annotation)
+        if not isinstance(adapter.core_schema, dict):  # a model some of whose types were not there when it was defined
+            adapter.rebuild(force=True)
+        return adapter.core_schema
+    except PydanticUserError as error:
         text = str(error).split("\n", 1)[0]
         raise TypeError(
             f"values of {annotation!r} have no JSON; use a dataclass or a pydantic model ({text})"
@@ -139,8 +151,7 @@ def _misfit(annotation: Any, value: Any, error: Exception) -> ValueRefused:
 
 def _fits(annotation: Any, value: Any) -> bool:
     try:
-        data = _adapter(annotation).dump_json(value, warnings="error")
-        orjson.loads(data)
+        Annotated(annotation).encode(value)
     except Exception:  # noqa: BLE001 - whatever is wrong with it, it is here
         return False
     return True

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, TypeAlias
 
 from .errors import ValueRefused
+from .limits import is_unicode
 
 DEPTH_MAX = 64
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
@@ -60,18 +62,10 @@ def _check_items(value: Any, path: Path, depth: int, *, deep: bool) -> None:
 
 
 def _check_scalar(value: Any, path: Path) -> None:
-    if type(value) is str and not _is_unicode(value):
+    if type(value) is str and not is_unicode(value):
         raise refuse(f"a string with a lone surrogate, which UTF-8 cannot hold: {value!r:.60}", path)
     if type(value) is int and not _INT_MIN <= value <= _INT_MAX:
         raise refuse(f"an integer beyond 64 bits: {str(value)[:40]}; annotate it as int, or send it as a string", path)
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _why_not(value: Any) -> str:
@@ -120,6 +114,9 @@ def _first_change(parts: Iterable[tuple[str | int, Any, Any]], path: Path) -> tu
 def _equal(before: Any, after: Any) -> bool:
     if type(before) is type(after) and getattr(type(after), "__eq__", None) is getattr(object, "__eq__", None):
         return True  # of a type without equality there is nothing to compare
+    if isinstance(before, datetime) and isinstance(after, datetime) and before.tzinfo and after.tzinfo:
+        # In the hour that a clock shows twice, times of different zones are never equal, though they are the same moment.
+        return before.astimezone(UTC) == after.astimezone(UTC)
     try:
         return bool(before == after)
     except Exception:  # noqa: BLE001 - the author's __eq__ may do anything; what cannot be compared is taken as it is

@@ -101,7 +101,10 @@ def encode_plain(value: Any) -> bytes:
 def decode_plain(data: bytes) -> Any:
     """What JSON says, integers of any size included."""
     try:
-        return orjson.loads(data) if _LONG_NUMBER.search(data) is None else json.loads(data)
+        if len(data) >= _LONG_DIGITS and _LONG in data.translate(_DIGITS):
+            # orjson may make a float of it, and say nothing.
+            return json.loads(data, parse_constant=_refuse_constant)
+        return orjson.loads(data)
     except (ValueError, RecursionError) as error:
         raise ValueRefused(f"not JSON: {error}") from error
 
@@ -135,6 +138,15 @@ def _depth(data: bytes) -> int:
     return deepest
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_LONG_DIGITS = 19
+_LONG = b"0" * _LONG_DIGITS
+_DIGITS = bytes(ord("0") if chr(code) in "0123456789" else ord(" ") for code in range(256))
+
+
 _EXACT = frozenset({str, bool, type(None)})
 
 
@@ -160,14 +172,14 @@ def _int_coder(annotation: Any) -> tuple[Encode, Decode]:
     slow = _Lazy(annotation)
 
     def encode(value: Any) -> bytes:
-        return b"%d" % value if isinstance(value, int) else slow.encode(value)
+        try:
+            return b"%d" % value if isinstance(value, int) else slow.encode(value)
+        except ValueError as error:  # of so many digits that Python does not write them
+            raise ValueRefused(str(error)) from error
 
     def decode(data: bytes) -> Any:
-        if len(data) < 19:  # beyond it orjson may make a float of it
-            value = decode_plain(data)
-            if type(value) is int:
-                return value
-        return slow.decode(data)
+        value = decode_plain(data)
+        return value if type(value) is int else slow.decode(data)
 
     return encode, decode
 
