@@ -58,6 +58,11 @@ class Confirmation:
         self._checkpoint_out = False
         self._trimmed_to = NO_BASE
 
+    @property
+    def offset(self) -> int:
+        """As of where all is confirmed: what an answer says (R16)."""
+        return self._epoch.confirmed_offset
+
     def take(self, confirmed: Sequence[Appended[Decided]]) -> bool:
         """Make these records visible, in order. A checkpoint ends a batch, so that a snapshot can be as of it (R14)."""
         start = 0

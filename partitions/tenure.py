@@ -4,9 +4,8 @@ Rules of this file: decisions are made on the tip; the store, readers and the wo
 ends the whole Tenure is dropped, and with it every decision that was not confirmed.
 """
 
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from time import perf_counter
 
 import structlog
@@ -19,14 +18,13 @@ from perdure.schemas import messages as ms
 from perdure.schemas.codec import encode_carried, encode_checkpoint, encode_inbound, encode_turn
 from perdure.schemas.events import ExecutionStarted
 from perdure.schemas.messages import Inbound, Origin
-from perdure.schemas.records import DEAD_LETTER, CarriedHistory, RecordKind, Send, TurnBody
+from perdure.schemas.records import CarriedHistory, RecordKind, Send, TurnBody
 
 from .confirmation import Confirmation, Decided
 from .epoch import Epoch, EpochEnded
 from .holdings import Holdings
 from .instances import Slot, Unconfirmed
-from .intake import Kind, Taken
-from .outbox import encode_dead_letter
+from .mail import Letter, Mail, Mailbox, Round
 from .oversize import describe_oversize, sent_instead
 from .partitioner import partition_of
 from .place import PLACE
@@ -38,43 +36,6 @@ _log = structlog.get_logger("perdure.partitions")
 NO_OFFSET = -1
 
 
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """A message for an instance and what is consumed with it: an inbox offset, or the sequence of a send to ourselves.
-
-    `value` is the inbox record as it came, for the dead letters.
-    """
-
-    message: Inbound
-    offset: int = -1
-    local: int = 0
-    value: bytes | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """A send before it has its sequence: a message, or for DEAD_LETTER the bytes of `encode_dead_letter`."""
-
-    target: int
-    key: str
-    content: Inbound | bytes
-
-
-@dataclass(slots=True)
-class Round:
-    """One round's mail by instance, and what is consumed without a turn."""
-
-    mail: dict[str, list[Mail]] = field(default_factory=dict)
-    idle: list[int] = field(default_factory=list)
-    idle_locals: list[int] = field(default_factory=list)
-    reads: list[int] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
-    answers: list[Answer] = field(default_factory=list)
-
-    def add(self, mail: Mail) -> None:
-        self.mail.setdefault(mail.message.instance_id, []).append(mail)
-
-
 class Tenure:
     """The owned partition. `round` never blocks."""
 
@@ -83,13 +44,7 @@ class Tenure:
         self._epoch = epoch
         self._tip = holdings.fold.state.copy()
         self._confirmation = Confirmation(holdings, epoch)
-        self._inbox: deque[LogRecord] = deque()
-        self._locals = deque(Mail(message, local=sequence) for sequence, message in holdings.read_locals())
-        self._ready = deque(holdings.read_due_turns())
-        self._deferred: dict[str, None] = {}
-        at_once, alone = holdings.read_lost()
-        self._lost, self._suspects = deque(at_once), deque(alone)
-        self._suspect: Inbound | None = None
+        self._mailbox = Mailbox(holdings, self._confirmation)
         self._retention = self._make_retention()
         self._confirmation.trim_history()
         self._progress_at = holdings.parts.clock.monotonic()
@@ -103,11 +58,11 @@ class Tenure:
 
     def receive(self, records: Iterable[LogRecord]) -> None:
         """Take inbox records, in order."""
-        self._inbox.extend(records)
+        self._mailbox.receive(records)
 
     @property
     def inbox_depth(self) -> int:
-        return len(self._inbox)
+        return self._mailbox.inbox_depth
 
     @property
     def checkpoint_age_seconds(self) -> float:
@@ -134,8 +89,8 @@ class Tenure:
         # 4. A turn on the tip for each instance that has mail, or has facts that its code may see now.
         for name, waiting in mail.mail.items():
             self._take_turns(name, waiting, mail, now_ms)
-        for _ in range(0 if self.draining else len(self._ready)):
-            self._take_turns(self._ready.popleft(), (), mail, now_ms)
+        for _ in range(0 if self.draining else len(self._mailbox.ready)):
+            self._take_turns(self._mailbox.ready.popleft(), (), mail, now_ms)
         # 5. What changed no instance is consumed by a partition record, so every round closes its holes (R8).
         self._close_round(mail, now_ms)
         # 6. What outlives the retention is carried forward (R15).
@@ -144,7 +99,7 @@ class Tenure:
         sent = self._home.outbox.step(now_ms) | self._home.archive.step()
         if self._confirmation.checkpoint_due or (self._retention is not None and self._retention.ready != NO_BASE):
             self.append_checkpoint()
-        return worked or sent or bool(mail.mail or mail.idle or mail.reads or self._ready)
+        return worked or sent or bool(mail.mail or mail.idle or mail.reads or self._mailbox.ready)
 
     def _check_progress(self, worked: bool) -> None:
         """A report that does not come in time ends the epoch: the record may be there or not, and recovery will see (R4)."""
@@ -155,81 +110,12 @@ class Tenure:
             raise EpochEnded(f"epoch {self._epoch.number}: an append was not reported within {limit} s")
 
     def _take_mail(self, now_ms: int) -> Round:
-        mail, home = Round(), self._home
-        for result in self._confirmation.take_results():
-            mail.add(Mail(result))
-        if self.draining:
-            return mail
-        self._take_lost(mail)
-        for timer in home.timers.take_due(now_ms):
-            due = ms.TimerDue(timer.execution_id, timer.task_id, timer.purpose, timer.due_ms)
-            mail.add(Mail(Inbound(timer.instance_id, due)))
-            home.counts.timers_fired += 1
-            home.counts.timer_lateness_ms += now_ms - timer.due_ms
-        while self._locals:
-            mail.add(self._locals.popleft())
-        for _ in range(min(len(self._inbox), home.settings.round_messages_max)):
-            taken = home.intake.take(self._inbox.popleft())
-            if taken is not None:
-                self._sort(taken, mail)
-        for name in self._retention.take_expired(now_ms) if self._retention is not None else ():
-            mail.add(Mail(Inbound(name, ms.Purge())))
-            home.counts.expired += 1
-        if self._deferred and not home.parts.pool.saturated:
-            name = next(iter(self._deferred))
-            del self._deferred[name]
-            self._ready.append(name)
+        mail = self._mailbox.take(now_ms, draining=self.draining)
+        if self._retention is not None and not self.draining:
+            for name in self._retention.take_expired(now_ms):
+                mail.add(Mail(Inbound(name, ms.Purge())))
+                self._home.counts.expired += 1
         return mail
-
-    def _take_lost(self, mail: Round) -> None:
-        """Dispatches that never came back: all at once, but the suspects one after another."""
-        while self._lost:
-            mail.add(Mail(self._lost.popleft()))
-        if self._suspect is not None and self._is_pending(self._suspect):
-            return
-        self._suspect = self._suspects.popleft() if self._suspects else None
-        if self._suspect is not None:
-            mail.add(Mail(self._suspect))
-
-    def _is_pending(self, message: Inbound) -> bool:
-        state, lost = self._home.instances.get(message.instance_id).state, message.body
-        assert isinstance(lost, ms.TaskLost)
-        return (
-            state is not None and state.execution_id == lost.execution_id and state.tasks.get(lost.task_id) is not None
-        )
-
-    def _sort(self, taken: Taken, mail: Round) -> None:
-        """What one inbox record is to this round."""
-        inbound, counts = taken.inbound, self._home.counts
-        if taken.kind == Kind.MESSAGE and inbound is not None:
-            mail.add(Mail(inbound, taken.offset, value=taken.record.value))
-            return
-        if taken.kind == Kind.QUERY and inbound is not None:
-            mail.reads.append(taken.offset)
-            self._home.queries.ask(inbound, self._epoch.confirmed_offset)
-            return
-        mail.idle.append(taken.offset)
-        if taken.kind == Kind.FORWARD and inbound is not None:
-            counts.forwarded += 1
-            target = partition_of(inbound.instance_id, self._home.identity.partition_count)
-            mail.letters.append(
-                Letter(target, inbound.instance_id, replace(inbound, origin=None, forwards=inbound.forwards + 1))
-            )
-        elif taken.kind == Kind.UNREADABLE:
-            name = inbound.instance_id if inbound is not None else ""
-            mail.letters.append(self._dead_letter(taken.reason, taken.record.value, taken.offset, name))
-            if inbound is not None and inbound.reply_to is not None:
-                code = ms.ReplyCode.REFUSED
-                mail.answers.append(Answer(inbound.reply_to, inbound.request_id, code, taken.reason, instance_id=name))
-        elif taken.kind == Kind.DUPLICATE:
-            counts.duplicates += 1
-        else:
-            counts.out_of_order += 1
-
-    def _dead_letter(self, reason: str, value: bytes | None, offset: int, instance_id: str) -> Letter:
-        self._home.counts.dead_letters += 1
-        headers = {"partition": str(self._home.partition), "offset": str(offset), "instance": instance_id}
-        return Letter(DEAD_LETTER, instance_id, encode_dead_letter(reason, value, headers))
 
     def _take_turns(self, name: str, waiting: Sequence[Mail], round_: Round, now_ms: int) -> None:
         """One turn, and another where a purge cut the first one short."""
@@ -257,7 +143,9 @@ class Tenure:
         taken = mails[: turn.taken]
         for message, reason in turn.unroutable:
             mail = next(mail for mail in taken if mail.message is message)
-            round_.letters.append(self._dead_letter(reason, mail.value or encode_inbound(message), mail.offset, name))
+            round_.letters.append(
+                self._mailbox.dead_letter(reason, mail.value or encode_inbound(message), mail.offset, name)
+            )
         if turn.empty:
             round_.idle.extend(mail.offset for mail in taken if mail.offset >= 0)
             round_.idle_locals.extend(mail.local for mail in taken if mail.local)
@@ -278,11 +166,11 @@ class Tenure:
             if not any(isinstance(message.body, ms.Resume) for message in inbox):
                 return False
             self._confirmation.release_held(slot)
-            self._lost.extend(self._confirmation.stranded_tasks(slot))
+            self._mailbox.try_again(self._confirmation.stranded_tasks(slot))
             return True
         new = slot.state is None or (slot.state.turns_count <= 1 and len(slot.state.undelivered) > 0)
         if new and self._home.parts.pool.saturated:
-            self._deferred[slot.instance_id] = None
+            self._mailbox.deferred[slot.instance_id] = None
             return False
         return True
 
@@ -335,7 +223,7 @@ class Tenure:
             if isinstance(letter.content, Inbound) and self._is_oversize(send):
                 reason = describe_oversize(len(send.message), home.parts.log.record_bytes_max)
                 _log.error("message.too_large", target=send.target, to=letter.key, bytes=len(send.message))
-                send = self._number(self._dead_letter(reason, send.message, NO_OFFSET, letter.key))
+                send = self._number(self._mailbox.dead_letter(reason, send.message, NO_OFFSET, letter.key))
                 told = sent_instead(letter.content, reason)
                 waiting.extend([] if told is None else [self._letter(told)])
             self._tip.decided[send.target] = send.sequence
@@ -358,7 +246,7 @@ class Tenure:
         sequence = self._tip.decided.get(letter.target, 0) + 1
         if isinstance(content, Inbound):
             if letter.target == home.partition:
-                self._locals.append(Mail(content, local=sequence))
+                self._mailbox.send_local(content, sequence)
             else:
                 content = replace(content, origin=Origin(home.identity.history_topic_id, home.partition, sequence))
             content = encode_inbound(content)
@@ -407,8 +295,8 @@ class Tenure:
             slot.close()
         if after is None or slot.held is not None or turn.empty or self.draining:
             return
-        if slot.instance_id not in self._deferred and may_decide(after, now_ms):
-            self._ready.append(slot.instance_id)
+        if slot.instance_id not in self._mailbox.deferred and may_decide(after, now_ms):
+            self._mailbox.ready.append(slot.instance_id)
 
     def _close_round(self, mail: Round, now_ms: int) -> None:
         """One record for all that changed no instance. Reads write none: the next record moves the mark past them (R8)."""

@@ -1,0 +1,166 @@
+"""Mail: what waits for the instances of an owned partition, sorted for one round.
+
+Rules of this file: results come first, since they free what running work holds; then due times, ourselves, and the inbox; every
+inbox record becomes mail, a letter, an answer or a count, and none is dropped without one of these (R8, R9).
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from perdure.actors.outgoing import Answer
+from perdure.schemas import messages as ms
+from perdure.schemas.messages import Inbound
+from perdure.schemas.records import DEAD_LETTER
+
+from .confirmation import Confirmation
+from .holdings import Holdings
+from .intake import Kind, Taken
+from .outbox import encode_dead_letter
+from .partitioner import partition_of
+from .ports import LogRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A message for an instance and what is consumed with it: an inbox offset, or the sequence of a send to ourselves.
+
+    `value` is the inbox record as it came, for the dead letters.
+    """
+
+    message: Inbound
+    offset: int = -1
+    local: int = 0
+    value: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A send before it has its sequence: a message, or for DEAD_LETTER the bytes of `encode_dead_letter`."""
+
+    target: int
+    key: str
+    content: Inbound | bytes
+
+
+@dataclass(slots=True)
+class Round:
+    """One round's mail by instance, and what is consumed without a turn."""
+
+    mail: dict[str, list[Mail]] = field(default_factory=dict)
+    idle: list[int] = field(default_factory=list)
+    idle_locals: list[int] = field(default_factory=list)
+    reads: list[int] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+
+    def add(self, mail: Mail) -> None:
+        self.mail.setdefault(mail.message.instance_id, []).append(mail)
+
+
+class Mailbox:
+    """All that waits for the instances of one partition. `ready` are those with facts that their code may see now, `deferred` those
+    whose first turn waits until running work is done (R10)."""
+
+    def __init__(self, holdings: Holdings, confirmation: Confirmation) -> None:
+        self._home = holdings
+        self._confirmation = confirmation
+        self._inbox: deque[LogRecord] = deque()
+        self._locals = deque(Mail(message, local=sequence) for sequence, message in holdings.read_locals())
+        at_once, alone = holdings.read_lost()
+        self._lost, self._suspects = deque(at_once), deque(alone)
+        self._suspect: Inbound | None = None
+        self.ready = deque(holdings.read_due_turns())
+        self.deferred: dict[str, None] = {}
+
+    @property
+    def inbox_depth(self) -> int:
+        return len(self._inbox)
+
+    def receive(self, records: Iterable[LogRecord]) -> None:
+        """Take inbox records, in order."""
+        self._inbox.extend(records)
+
+    def send_local(self, message: Inbound, sequence: int) -> None:
+        """Keep a send to ourselves for the next round."""
+        self._locals.append(Mail(message, local=sequence))
+
+    def try_again(self, lost: Iterable[Inbound]) -> None:
+        """Have these dispatches made again."""
+        self._lost.extend(lost)
+
+    def take(self, now_ms: int, *, draining: bool) -> Round:
+        """What there is for this round. While draining: results only."""
+        mail, home = Round(), self._home
+        for result in self._confirmation.take_results():
+            mail.add(Mail(result))
+        if draining:
+            return mail
+        self._take_lost(mail)
+        for timer in home.timers.take_due(now_ms):
+            due = ms.TimerDue(timer.execution_id, timer.task_id, timer.purpose, timer.due_ms)
+            mail.add(Mail(Inbound(timer.instance_id, due)))
+            home.counts.timers_fired += 1
+            home.counts.timer_lateness_ms += now_ms - timer.due_ms
+        while self._locals:
+            mail.add(self._locals.popleft())
+        for _ in range(min(len(self._inbox), home.settings.round_messages_max)):
+            taken = home.intake.take(self._inbox.popleft())
+            if taken is not None:
+                self._sort(taken, mail)
+        if self.deferred and not home.parts.pool.saturated:
+            name = next(iter(self.deferred))
+            del self.deferred[name]
+            self.ready.append(name)
+        return mail
+
+    def _take_lost(self, mail: Round) -> None:
+        """Dispatches that never came back: all at once, but the suspects one after another."""
+        while self._lost:
+            mail.add(Mail(self._lost.popleft()))
+        if self._suspect is not None and self._is_pending(self._suspect):
+            return
+        self._suspect = self._suspects.popleft() if self._suspects else None
+        if self._suspect is not None:
+            mail.add(Mail(self._suspect))
+
+    def _is_pending(self, message: Inbound) -> bool:
+        state, lost = self._home.instances.get(message.instance_id).state, message.body
+        assert isinstance(lost, ms.TaskLost)
+        return (
+            state is not None and state.execution_id == lost.execution_id and state.tasks.get(lost.task_id) is not None
+        )
+
+    def _sort(self, taken: Taken, mail: Round) -> None:
+        """What one inbox record is to this round."""
+        inbound, counts = taken.inbound, self._home.counts
+        if taken.kind == Kind.MESSAGE and inbound is not None:
+            mail.add(Mail(inbound, taken.offset, value=taken.record.value))
+            return
+        if taken.kind == Kind.QUERY and inbound is not None:
+            mail.reads.append(taken.offset)
+            self._home.queries.ask(inbound, self._confirmation.offset)
+            return
+        mail.idle.append(taken.offset)
+        if taken.kind == Kind.FORWARD and inbound is not None:
+            counts.forwarded += 1
+            target = partition_of(inbound.instance_id, self._home.identity.partition_count)
+            mail.letters.append(
+                Letter(target, inbound.instance_id, replace(inbound, origin=None, forwards=inbound.forwards + 1))
+            )
+        elif taken.kind == Kind.UNREADABLE:
+            name = inbound.instance_id if inbound is not None else ""
+            mail.letters.append(self.dead_letter(taken.reason, taken.record.value, taken.offset, name))
+            if inbound is not None and inbound.reply_to is not None:
+                code = ms.ReplyCode.REFUSED
+                mail.answers.append(Answer(inbound.reply_to, inbound.request_id, code, taken.reason, instance_id=name))
+        elif taken.kind == Kind.DUPLICATE:
+            counts.duplicates += 1
+        else:
+            counts.out_of_order += 1
+
+    def dead_letter(self, reason: str, value: bytes | None, offset: int, instance_id: str) -> Letter:
+        """The letter that keeps what could not be read or routed; counted."""
+        self._home.counts.dead_letters += 1
+        headers = {"partition": str(self._home.partition), "offset": str(offset), "instance": instance_id}
+        return Letter(DEAD_LETTER, instance_id, encode_dead_letter(reason, value, headers))
