@@ -14,8 +14,8 @@ from perdure.schemas.events import NEVER, Failure, HistoryEvent, RescheduleReaso
 from perdure.schemas.messages import Inbound, ReplyCode, ReusePolicy, TimerPurpose
 
 from .instance import Draft, InstanceState, PendingTask, begin
-from .limits import Limits
 from .outgoing import Answer, Outgoing, cancel_child, child_result, start_child, tell_parent, terminate_child
+from .setting import Setting
 
 LOST_MAX = 3
 DELAY_MS_MAX = 10**13
@@ -31,19 +31,19 @@ class Intake:
         "events",
         "forgotten",
         "instance_id",
-        "limits",
         "now_ms",
-        "offset",
         "replaced",
         "sends",
+        "setting",
         "unroutable",
         "watchers",
     )
 
-    def __init__(self, instance_id: str, state: InstanceState | None, now_ms: int, offset: int, limits: Limits) -> None:
+    def __init__(self, instance_id: str, state: InstanceState | None, setting: Setting) -> None:
         self.instance_id = instance_id
-        self.draft: Draft | None = Draft(state, now_ms, delivering=False) if state is not None else None
-        self.now_ms, self.offset, self.limits = now_ms, offset, limits
+        self.setting = setting
+        self.now_ms = setting.now_ms
+        self.draft: Draft | None = Draft(state, setting.now_ms, delivering=False) if state is not None else None
         self.events: list[HistoryEvent] = []
         self.sends: list[Outgoing] = []
         self.answers: list[Answer] = []
@@ -153,7 +153,7 @@ def _end_replaced(intake: Intake, old: Draft) -> None:
 
 def _started(intake: Intake, message: Inbound, start: ms.Start, generation: int) -> ev.ExecutionStarted:
     return ev.ExecutionStarted(
-        execution_id=execution_id_at(intake.offset, generation),
+        execution_id=execution_id_at(intake.setting.offset, generation),
         name=start.name,
         input=start.input,
         created_at_ms=intake.now_ms,
@@ -161,6 +161,7 @@ def _started(intake: Intake, message: Inbound, start: ms.Start, generation: int)
         generation=generation,
         parent=start.parent,
         tags=start.tags,
+        flags=intake.setting.flags,
         requests=(message.request_id,) if message.request_id else (),
     )
 
@@ -222,9 +223,17 @@ def _accept_purge(intake: Intake, message: Inbound) -> None:
         intake.answer(message, ReplyCode.REFUSED, text)
     else:
         # Facts taken before it in this turn go with it; a start that comes after it begins anew in the next turn.
+        if not intake.draft.status.terminal:
+            _end_purged(intake, intake.draft)
         intake.draft, intake.forgotten = None, True
         intake.events.clear()
         intake.answer(message, ReplyCode.OK)
+
+
+def _end_purged(intake: Intake, draft: Draft) -> None:
+    """Nobody that waits for it, or works for it, is left waiting."""
+    intake.sends.extend(terminate_child(draft, child.created, b'"purged"') for child in draft.children.values())
+    intake.sends.extend(tell_parent(intake.instance_id, draft.started.parent, ev.ExecutionTerminated(b'"purged"')))
 
 
 def _accept_task_result(intake: Intake, message: Inbound) -> None:
@@ -233,10 +242,16 @@ def _accept_task_result(intake: Intake, message: Inbound) -> None:
     task = draft.tasks.get(body.task_id) if draft is not None else None
     if task is None or task.attempt != body.attempt or task.retry_at_ms != NEVER:
         intake.dropped += 1
-    elif body.failure is None:
-        intake.add(ev.TaskCompleted(body.task_id, body.attempt, body.result))
-    else:
+    elif body.failure is not None:
         _fail_task(intake, task, body.failure)
+    elif len(body.result) > (limit := intake.setting.limits.payload_bytes_max):
+        text = (
+            f"activity {task.scheduled.name!r}, result: {len(body.result)} bytes of JSON, and at most {limit} are allowed; "
+            "put large data where others can reach it, and return a reference"
+        )
+        _fail_task(intake, task, Failure("ValueRefused", text, retriable=False))
+    else:
+        intake.add(ev.TaskCompleted(body.task_id, body.attempt, body.result))
 
 
 def _fail_task(intake: Intake, task: PendingTask, failure: Failure) -> None:

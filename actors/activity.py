@@ -10,8 +10,6 @@ from typing import Any
 from perdure.schemas.events import NO_TAGS
 
 from .definitions import ActivityOptions, Definition, I_contra, O_co, read_signature
-from .errors import ValueRefused
-from .limits import DEFAULT_LIMITS
 
 _NO_OPTIONS = ActivityOptions()
 
@@ -73,19 +71,10 @@ class Activity(Definition[I_contra, O_co]):
 
     def run(self, context: ActivityContext, data: bytes) -> bytes:
         """Run a plain function on `data` and return its result's JSON. Raises what the function raises, and ValueRefused."""
-        return self._checked(self.result_codec.encode(self.function(*self.arguments(context, data))))
+        return self.result_codec.encode(self.function(*self.arguments(context, data)))
 
     async def _run_async(self, context: ActivityContext, data: bytes) -> bytes:
-        return self._checked(self.result_codec.encode(await self.function(*self.arguments(context, data))))
-
-    def _checked(self, result: bytes) -> bytes:
-        limit = DEFAULT_LIMITS.payload_bytes_max
-        if len(result) > limit:
-            raise ValueRefused(
-                f"{self.label}, result: {len(result)} bytes of JSON, and at most {limit} are allowed; "
-                "put large data where others can reach it, and return a reference"
-            )
-        return result
+        return self.result_codec.encode(await self.function(*self.arguments(context, data)))
 
 
 def _is_context(parameter: inspect.Parameter, annotation: Any) -> bool:

@@ -23,10 +23,11 @@ E = TypeVar("E", bound=Exception)
 
 class App:
     """The definitions that a worker runs. Give the decorated functions to `ctx.call_activity`, `ctx.call_sub_orchestrator` and
-    clients; every worker of a hub has all of the hub's orchestrations."""
+    clients; every worker of a hub has all of the hub's orchestrations. `limits` hold for the instances of its workers."""
 
-    def __init__(self, name: str = "app") -> None:
+    def __init__(self, name: str = "app", *, limits: Limits = DEFAULT_LIMITS) -> None:
         self.name = name
+        self.limits = limits
         self._orchestrations: dict[str, Orchestration[Any, Any]] = {}
         self._activities: dict[str, Activity[Any, Any]] = {}
         self._exceptions: dict[str, type[Exception]] = {}
@@ -70,9 +71,7 @@ class App:
         for kind in other.exceptions.values():
             self.exception(kind)
 
-    def executor(
-        self, instance_id: str, started: ExecutionStarted, limits: Limits = DEFAULT_LIMITS, *, strict: bool = False
-    ) -> CoroutineExecutor:
+    def executor(self, instance_id: str, started: ExecutionStarted, *, strict: bool = False) -> CoroutineExecutor:
         """New code for an execution. Raises InstanceHeld if no orchestration has the name."""
         definition = self._orchestrations.get(started.name)
         if definition is None:
@@ -82,7 +81,7 @@ class App:
             )
         parent = started.parent.instance_id if started.parent is not None else None
         identity = Identity(instance_id, started.execution_id, started.name, parent, started.generation, started.tags)
-        return CoroutineExecutor(definition, identity, ExecutionSettings(limits, self._exceptions, strict))
+        return CoroutineExecutor(definition, identity, ExecutionSettings(self.limits, self._exceptions, strict))
 
     def _register_orchestration(
         self, function: Callable[..., Any] | None = None, /, *, name: str | None = None

@@ -13,11 +13,11 @@ from perdure.schemas.events import NEVER, NO_TAGS, NULL
 from .activity import Activity
 from .definitions import Definition
 from .execution import Execution
-from .limits import check_definition_name, check_event_name, check_instance_id, check_tags
+from .limits import check_definition_name, check_event_name, check_instance_id, check_name, check_tags
 from .orchestration import Orchestration
 from .retries import RetryPolicy, encode_retry_policy, encode_time_limit, milliseconds
 from .tasks import CancellableTask, ExternalTask, TimerTask
-from .values import UNANNOTATED, Codec, encode_plain
+from .values import UNANNOTATED, Codec
 
 I = TypeVar("I")  # noqa: E741 - input and output, as everywhere
 O = TypeVar("O")  # noqa: E741
@@ -178,7 +178,7 @@ class OrchestrationContext:
         if schedule_to_close is not None:
             schedule_ms = encode_time_limit("schedule_to_close", schedule_to_close)
         task: CancellableTask[Any] = CancellableTask(execution, task_id, codec, f"activity {name!r}")
-        recorded_tags = NO_TAGS if tags is None else _check_tags(tags)
+        recorded_tags = NO_TAGS if tags is None else check_tags(tags, execution.limits)
         execution.schedule(task, ev.TaskScheduled(task_id, name, data, retry, start_ms, schedule_ms, recorded_tags))
         return task
 
@@ -244,12 +244,12 @@ class OrchestrationContext:
         name, data, codec = self._call(Orchestration, orchestrator, input, return_type)
         task_id = execution.next_task_id()
         if instance_id is None:
-            instance_id = f"{execution.identity.instance_id}:{execution.identity.execution_id}:{task_id:x}"
+            instance_id = execution.child_id(task_id)
         check_instance_id(instance_id, execution.limits)
         task: CancellableTask[Any] = CancellableTask(
             execution, task_id, codec, f"sub-orchestration {name!r} ({instance_id})"
         )
-        recorded_tags = NO_TAGS if tags is None else _check_tags(tags)
+        recorded_tags = NO_TAGS if tags is None else check_tags(tags, execution.limits)
         retry = encode_retry_policy(retry_policy)
         execution.schedule(
             task, ev.SubOrchestrationInstanceCreated(task_id, name, instance_id, data, retry, recorded_tags)
@@ -259,15 +259,19 @@ class OrchestrationContext:
     def create_timer(self, fire_at: datetime | timedelta) -> TimerTask:
         """A durable timer, from one millisecond to years. A naive datetime is taken as UTC; one in the past fires at once."""
         execution = self._execution
-        if isinstance(fire_at, timedelta):
-            fire_at_ms = execution.now_ms + milliseconds(fire_at)
-        else:
-            aware = fire_at if fire_at.tzinfo is not None else fire_at.replace(tzinfo=UTC)
-            fire_at_ms = milliseconds(aware - _EPOCH)
+        fire_at_ms = max(0, self._milliseconds_at(fire_at))
         task_id = execution.next_task_id()
         task = TimerTask(execution, task_id, _NOTHING, fire_at_ms)
         execution.schedule(task, ev.TimerCreated(task_id, fire_at_ms))
         return task
+
+    def _milliseconds_at(self, moment: datetime | timedelta) -> int:
+        if isinstance(moment, timedelta):
+            return self._execution.now_ms + milliseconds(moment)
+        if isinstance(moment, datetime):
+            aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+            return milliseconds(aware - _EPOCH)
+        raise TypeError(f"a timer takes a datetime or a timedelta, not {moment!r:.60}")
 
     @overload
     def wait_for_external_event(
@@ -322,6 +326,7 @@ class OrchestrationContext:
 
         The answer is recorded when it is first true, and stays the same for the whole execution.
         """
+        check_name("a patch id", patch_id, self._execution.limits)
         return self._execution.patched(patch_id)
 
     def new_uuid(self) -> str:
@@ -338,7 +343,7 @@ class OrchestrationContext:
         if isinstance(called, str):
             check_definition_name(called, self._execution.limits)
             what = f"{kind.kind} {called!r}"
-            data = encode_plain(given) if given is not None else NULL
+            data = Codec(UNANNOTATED, what).encode(given) if given is not None else NULL
             codec = _ANYTHING if return_type is None else Codec(return_type, f"{what}, result")
             name = called
         elif isinstance(called, kind):
@@ -351,8 +356,3 @@ class OrchestrationContext:
             )
         self._execution.check_payload(what, data)
         return name, data, codec
-
-
-def _check_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    check_tags(tags)
-    return dict(tags)

@@ -5,6 +5,7 @@ delivery of many events equals as many deliveries. What a replay decides is comp
 """
 
 from collections.abc import Callable, Iterable
+from inspect import isawaitable
 from typing import Any, NoReturn, cast
 
 from perdure.schemas import events as ev
@@ -14,10 +15,10 @@ from .comparison import DECISIONS, find_divergence
 from .context import OrchestrationContext
 from .errors import ForeignAwait, OrchestrationCanceled, TurnInterrupted, ValueRefused
 from .execution import Execution, ExecutionSettings, Identity
-from .executor import ContinueAsNew, Decision, InstanceHeld, RecordedTurn
+from .executor import ContinueAsNew, Decision, InstanceHeld, RecordedTurn, turn_too_long
 from .failures import failure_of
 from .flags import unknown_flags
-from .guard import LoopGuard, describe_foreign, get_loop, raised_by_asyncio, set_loop
+from .guard import LoopGuard, describe_foreign, describe_raised, get_loop, raised_by_asyncio, set_loop
 from .limits import HISTORY_LIMIT_EXCEEDED
 from .orchestration import Orchestration
 from .tasks import Task
@@ -31,6 +32,7 @@ class CoroutineExecutor:
 
     __slots__ = (
         "_awaited",
+        "_before_cancel",
         "_code",
         "_context",
         "_ended",
@@ -55,6 +57,7 @@ class CoroutineExecutor:
         self._awaited: Task[Any] | None = None
         self._ended = False
         self._turns = 0
+        self._before_cancel = 0
 
     def replay(self, turns: Iterable[RecordedTurn]) -> ContinueAsNew | None:
         """Bring new code to where history is, comparing each decision with it; return what it continued as new with, if the
@@ -81,6 +84,7 @@ class CoroutineExecutor:
 
     def decide(self, events: tuple[HistoryEvent, ...], now_ms: int) -> Decision:
         """Deliver `events` (facts only) and run until the code waits or ends. Raises InstanceHeld."""
+        self._before_cancel = 0
         decided = tuple(self._deliver(events, now_ms))
         if (
             self._ended
@@ -88,8 +92,8 @@ class CoroutineExecutor:
             and type(decided[-1]) is ev.ExecutionCompleted
             and decided[-1].status == Status.CONTINUED_AS_NEW
         ):
-            return Decision(decided, self.execution.continued())
-        return Decision(decided)
+            return Decision(decided, self.execution.continued(), self._before_cancel)
+        return Decision(decided, None, self._before_cancel)
 
     def close(self) -> None:
         """Let the code go; nothing that it does on its way out is recorded."""
@@ -104,6 +108,7 @@ class CoroutineExecutor:
         decisions: list[HistoryEvent] = []
         execution.decisions, execution.now_ms = decisions, now_ms
         self._turns += 1
+        loop = get_loop()
         execution.running = True
         try:
             for event in events:
@@ -115,6 +120,8 @@ class CoroutineExecutor:
                     self._run(awaited)
         finally:
             execution.running = False
+            if get_loop() is not loop:  # a turn is interrupted anywhere, also where `_run` puts the loop back
+                set_loop(loop)
         return decisions
 
     def _run(self, awaited: Task[Any] | None, thrown: BaseException | None = None) -> None:
@@ -157,6 +164,10 @@ class CoroutineExecutor:
             self._complete(ev.ExecutionCompleted(Status.CONTINUED_AS_NEW))
             return
         try:
+            if isawaitable(value):
+                raise ValueRefused(
+                    f"{self.definition.label} returned {value!r:.120}, which it did not await: return await ..."
+                )
             result = self.definition.result_codec.encode(value)
             execution.check_payload(f"{self.definition.label}, result", result)
         except ValueRefused as refusal:
@@ -169,17 +180,9 @@ class CoroutineExecutor:
         if isinstance(error, InstanceHeld | KeyboardInterrupt):
             raise error
         if isinstance(error, ForeignAwait) or raised_by_asyncio(error):
-            self._hold(
-                str(error) if isinstance(error, ForeignAwait) else f"asyncio raised {error!r}: {describe_foreign(...)}",
-                "foreign-await",
-            )
+            self._hold(str(error) if isinstance(error, ForeignAwait) else describe_raised(error), "foreign-await")
         if isinstance(error, TurnInterrupted):
-            limit = self.execution.limits.turn_seconds_max
-            self._hold(
-                f"the turn took longer than {limit:g} s and was interrupted. Blocking calls, long computations and loops that "
-                "wait for the clock belong in activities",
-                "turn-too-long",
-            )
+            raise turn_too_long(self.execution.limits.turn_seconds_max)
         if isinstance(error, OrchestrationCanceled):
             failure = Failure("OrchestrationCanceled", str(error), retriable=False)
             self._complete(ev.ExecutionCompleted(Status.CANCELED, failure=failure))
@@ -197,10 +200,10 @@ class CoroutineExecutor:
     def _end(self) -> None:
         self._ended = True
         self._awaited = None
-        code, self._code = self._code, None
-        if code is not None:
+        held, self._code = [self._code], None
+        if held[0] is not None:
             self.execution.closed = True
-            _close(code, self._guard)
+            _close(held, self._guard)
 
     def _take_started(self, event: ev.ExecutionStarted) -> None:
         assert self._code is None
@@ -246,9 +249,13 @@ class CoroutineExecutor:
         self.execution.arrive(event.name, event.input)
 
     def _take_cancel_requested(self, event: ev.ExecutionCancelRequested) -> None:
-        # Once: a second request must not interrupt the compensation that the first one set going.
-        if not self.execution.cancel_asked and self._code is not None:
-            self.execution.cancel_asked = True
+        execution = self.execution
+        if self._code is None:
+            execution.cancel_missed = event.reason if execution.cancel_missed is None else execution.cancel_missed
+        elif not execution.cancel_asked:
+            # Once: a second request must not interrupt the compensation that the first one set going.
+            execution.cancel_asked = True
+            self._before_cancel = len(execution.decisions)
             self._run(None, OrchestrationCanceled(event.reason))
 
     def _take_unknown(self, event: ev.UnknownEvent) -> None:
@@ -299,19 +306,21 @@ def _is_engines(decision: HistoryEvent) -> bool:
     )
 
 
-def _close(code: Any, guard: LoopGuard) -> None:
-    """Close code that may try to go on: each await on its way out ends in GeneratorExit."""
+def _close(held: list[Any], guard: LoopGuard) -> None:
+    """Close the code in `held`, which may try to go on: each await on its way out ends in GeneratorExit. Raises TurnInterrupted
+    where it takes too long."""
     previous = get_loop()
     set_loop(guard)
     try:
         for _ in range(_CLOSE_ATTEMPTS):
             try:
-                code.close()
-            except KeyboardInterrupt:
+                held[0].close()
+            except (KeyboardInterrupt, TurnInterrupted):
                 raise
             except BaseException:  # noqa: BLE001, S110 - nobody is left to tell
                 pass
-            if getattr(code, "cr_frame", None) is None and getattr(code, "gi_frame", None) is None:
+            if getattr(held[0], "cr_frame", None) is None and getattr(held[0], "gi_frame", None) is None:
                 break
     finally:
+        held.clear()  # still under the guard: Python closes once more what would not be closed
         set_loop(previous)

@@ -33,8 +33,6 @@ class Definition(Generic[I_contra, O_co]):
     kind = "function"
 
     def __init__(self, name: str, function: Callable[..., Any], signature: Signature) -> None:
-        if not name:
-            raise ValueError(f"an {self.kind} needs a name")
         update_wrapper(self, function)
         self.name = name
         self.function = function

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID, uuid5
 
 from perdure.schemas import events as ev
 from perdure.schemas.events import NO_TAGS, HistoryEvent
@@ -17,6 +18,8 @@ from .executor import ContinueAsNew
 from .failures import NO_TYPES, ExceptionTypes, error_of
 from .limits import DEFAULT_LIMITS, Limits
 from .tasks import CancellableTask, ExternalTask, TimerTask
+
+_CHILDREN = UUID("0d9f5f0e-52a5-5d0c-8c5b-6d0f0f6b6f39")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Execution:
         "arrivals",
         "arrived",
         "cancel_asked",
+        "cancel_missed",
         "closed",
         "continuation",
         "continue_saves_events",
@@ -73,6 +77,7 @@ class Execution:
         "types",
         "uuids",
         "waiting",
+        "waits",
     )
 
     def __init__(self, identity: Identity, settings: ExecutionSettings) -> None:
@@ -87,6 +92,7 @@ class Execution:
         self.last_task_id = 0
         self.pending: dict[int, CancellableTask[Any]] = {}
         self.waiting: dict[str, deque[ExternalTask[Any]]] = {}
+        self.waits = 0
         self.arrived: dict[str, deque[Arrival]] = {}
         self.delivered: dict[int, Arrival] = {}
         self.arrivals = 0
@@ -96,10 +102,17 @@ class Execution:
         self.continuation: bytes | None = None
         self.continue_saves_events = True
         self.cancel_asked = False
+        self.cancel_missed: str | None = None
 
     def next_task_id(self) -> int:
         self.last_task_id += 1
         return self.last_task_id
+
+    def child_id(self, task_id: int) -> str:
+        """The instance id of a sub-orchestration that was given none: the same on every attempt and in every replay."""
+        name = f"{self.identity.instance_id}:{self.identity.execution_id}:{task_id:x}"
+        # Ids of children of children grow; from the limit on, a digest stands for what they come from.
+        return name if len(name) <= self.limits.instance_id_chars_max else str(uuid5(_CHILDREN, name))
 
     def record(self, decision: HistoryEvent) -> None:
         """Decide something. Code on its way out decides nothing."""
@@ -119,13 +132,16 @@ class Execution:
 
     def schedule(self, task: CancellableTask[Any], decision: HistoryEvent) -> None:
         """Decide something that a task waits for."""
-        if len(self.pending) >= self.limits.tasks_pending_max and not self.closed:
+        self._check_pending()
+        self.record(decision)
+        self.pending[task.task_id] = task
+
+    def _check_pending(self) -> None:
+        if len(self.pending) + self.waits >= self.limits.tasks_pending_max and not self.closed:
             raise LimitExceeded(
                 f"more than {self.limits.tasks_pending_max} tasks are pending at once; "
                 "await some of them first, or give parts to sub-orchestrations"
             )
-        self.record(decision)
-        self.pending[task.task_id] = task
 
     def check_payload(self, what: str, data: bytes) -> None:
         limit = self.limits.payload_bytes_max
@@ -163,6 +179,7 @@ class Execution:
             waiting = self.waiting.get(task.name.casefold())
             if waiting is not None and task in waiting:
                 waiting.remove(task)
+                self.waits -= 1
             if task.timer is not None:
                 task.timer.cancel()
             return
@@ -177,7 +194,9 @@ class Execution:
         if arrived:
             self._deliver(task, arrived.popleft())
         else:
+            self._check_pending()
             self.waiting.setdefault(name, deque()).append(task)
+            self.waits += 1
 
     def arrive(self, name: str, data: bytes) -> None:
         """An external event came: the oldest wait of its name gets it, or it is kept."""
@@ -187,6 +206,7 @@ class Execution:
         waiting = self.waiting.get(folded)
         if waiting:
             task = waiting.popleft()
+            self.waits -= 1
             if task.timer is not None:
                 task.timer.cancel()
             self._deliver(task, arrival)
@@ -228,4 +248,4 @@ class Execution:
         left = [*self.delivered.values(), *(arrival for arrivals in self.arrived.values() for arrival in arrivals)]
         left.sort(key=lambda arrival: arrival.order)
         kept = tuple((arrival.name, arrival.data) for arrival in left) if self.continue_saves_events else ()
-        return ContinueAsNew(self.continuation, kept)
+        return ContinueAsNew(self.continuation, kept, self.cancel_missed)

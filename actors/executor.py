@@ -21,18 +21,22 @@ class RecordedTurn:
 
 @dataclass(frozen=True, slots=True)
 class ContinueAsNew:
-    """The code continued as new: the next execution's input, and the external events that nobody took yet, oldest first."""
+    """The code continued as new: the next execution's input, the external events that nobody took yet, oldest first, and the
+    reason of a cancel that came too late for this execution's code to see it."""
 
     input: bytes
     events: tuple[tuple[str, bytes], ...]
+    canceled: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`events` are decision facts only (TaskScheduled, TimerCreated, ..., at most one ExecutionCompleted, which is last)."""
+    """`events` are decision facts only (TaskScheduled, TimerCreated, ..., at most one ExecutionCompleted, which is last).
+    `before_cancel` counts those that the code decided before a cancel reached it in this turn."""
 
     events: tuple[HistoryEvent, ...]
     continued: ContinueAsNew | None = None
+    before_cancel: int = 0
 
 
 class Executor(Protocol):
@@ -58,3 +62,12 @@ class InstanceHeld(Exception):
         super().__init__(reason)
         self.reason = reason
         self.kind = kind
+
+
+def turn_too_long(seconds_max: float) -> InstanceHeld:
+    """Why an instance whose turn was interrupted is held."""
+    return InstanceHeld(
+        f"the turn took longer than {seconds_max:g} s and was interrupted. Blocking calls, long computations and loops that "
+        "wait for the clock belong in activities",
+        kind="turn-too-long",
+    )

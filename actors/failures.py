@@ -13,6 +13,7 @@ from .errors import NonRetriableError, TaskFailedError, ValueRefused
 CAUSES_MAX = 16
 MESSAGE_CHARS_MAX = 4_000
 STACK_CHARS_MAX = 8_000
+TYPE_CHARS_MAX = 400
 
 ExceptionTypes = Mapping[str, type[Exception]]
 NO_TYPES: ExceptionTypes = MappingProxyType({})
@@ -34,7 +35,7 @@ def failure_of(error: BaseException) -> Failure:
 def _failure_of(error: BaseException, links_left: int) -> Failure:
     message = _message_of(error)
     return Failure(
-        type_name(type(error)),
+        _clean(type_name(type(error)), TYPE_CHARS_MAX),
         message,
         _stack_of(error),
         _cause_of(error, links_left - 1),
@@ -63,6 +64,8 @@ def _cut(failure: Failure, links_left: int) -> Failure | None:
 def _message_of(error: BaseException) -> str:
     try:
         text = str(error)
+        if isinstance(error, BaseExceptionGroup):
+            text = "; ".join([text, *(f"{type_name(type(part))}: {part}" for part in error.exceptions)])
     except Exception as broken:  # noqa: BLE001 - the author's __str__ may do anything; the failure must still be told
         text = f"(its message could not be made: {type(broken).__name__})"
     return _clean(text, MESSAGE_CHARS_MAX)

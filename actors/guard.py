@@ -5,26 +5,56 @@ Rules of this file: the loop that was there before is always put back; what the 
 swallows the exception is held all the same.
 """
 
+import sys
+
 # Only where asyncio keeps its running loop: nothing here runs one.
 from asyncio.events import _get_running_loop, _set_running_loop
 from collections.abc import Callable
+from types import FrameType
 from typing import Any, NoReturn, cast
 
 from .errors import ForeignAwait
+from .tasks import Task
 
 get_loop: Callable[[], object] = _get_running_loop
 set_loop = cast("Callable[[object], None]", _set_running_loop)
 
-_TASKS = "gather, create_task and TaskGroup run code that no history records: use when_all over ctx.call_activity, or call a sub-orchestration"
+_TIMER = "use ctx.create_timer"
+_IN_TIME = "use when_any with ctx.create_timer, or the `timeout` of ctx.wait_for_external_event"
+_TOGETHER = "use when_all and when_any over ctx.call_activity and the like, or call a sub-orchestration for several steps side by side"
+_THREAD = "call an activity: await ctx.call_activity(...)"
+_OUTSIDE = "use ctx.wait_for_external_event, or call an activity"
+# By the first part of the name of the asyncio function that was called.
 _INSTEAD = {
-    "call_later": "instead of asyncio.sleep use ctx.create_timer",
-    "call_at": "instead of asyncio.timeout use when_any with ctx.create_timer",
-    "create_future": "instead of asyncio.sleep use ctx.create_timer; for a result from outside use an activity or ctx.wait_for_external_event",
-    "time": "instead of the loop's time use ctx.current_utc_datetime",
-    "create_task": _TASKS,
-    "run_in_executor": "instead of to_thread and run_in_executor call an activity",
-    "get_debug": "instead of an asyncio.Future use ctx.wait_for_external_event, or call an activity",
-    "__hash__": "instead of asyncio.timeout and asyncio.wait_for use when_any with ctx.create_timer; instead of asyncio.current_task nothing is needed",
+    "sleep": _TIMER,
+    "timeout": _IN_TIME,
+    "timeout_at": _IN_TIME,
+    "wait_for": _IN_TIME,
+    "gather": _TOGETHER,
+    "wait": _TOGETHER,
+    "as_completed": _TOGETHER,
+    "shield": _TOGETHER,
+    "create_task": _TOGETHER,
+    "ensure_future": _TOGETHER,
+    "TaskGroup": _TOGETHER,
+    "to_thread": _THREAD,
+    "run_in_executor": _THREAD,
+    "time": "use ctx.current_utc_datetime",
+    "call_later": _TIMER,
+    "call_at": _TIMER,
+    "Future": _OUTSIDE,
+    "create_future": _OUTSIDE,
+    "Event": _OUTSIDE,
+    "Condition": _OUTSIDE,
+    "Queue": _OUTSIDE,
+    "Barrier": _OUTSIDE,
+    "wrap_future": _THREAD,
+    "Lock": "an orchestration runs one step at a time and needs no lock",
+    "Semaphore": "await fewer tasks at a time, or limit the activity",
+    "run": "await the coroutine itself",
+    "Runner": "await the coroutine itself",
+    "BaseEventLoop": "await the coroutine itself",
+    "current_task": "nothing of it is needed: an orchestration is one task",
 }
 _OTHERWISE = "sockets, pipes, processes and threads belong in an activity: await ctx.call_activity(...)"
 NEVER_COMES = (
@@ -42,9 +72,10 @@ class LoopGuard:
         self.caught: ForeignAwait | None = None
 
     def refuse(self, asked: str) -> NoReturn:
-        caught = ForeignAwait(
-            f"the orchestration asked asyncio's loop for {asked!r}: {_INSTEAD.get(asked, _OTHERWISE)}"
-        )
+        # A bare Future is written in C and has no frame; `get_debug` is what it asks first.
+        called = _called_of_asyncio() or ("Future" if asked == "get_debug" else asked)
+        advice = _INSTEAD.get(called.partition(".")[0], _OTHERWISE)
+        caught = ForeignAwait(f"the orchestration called asyncio's {called}: {advice}")
         if self.caught is None:
             self.caught = caught
         raise caught
@@ -60,13 +91,42 @@ class LoopGuard:
         self.refuse("create_task")
 
 
+def _called_of_asyncio() -> str:
+    """The function of asyncio that the author's code called, which then asked the loop."""
+    called = ""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and (_is_asyncio(frame) or frame.f_globals.get("__name__") == __name__):
+        if _is_asyncio(frame):
+            called = frame.f_code.co_qualname
+        frame = frame.f_back
+    return called.removesuffix(".__aenter__").removesuffix(".__init__")
+
+
+def _is_asyncio(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "asyncio"
+
+
 def describe_foreign(awaited: object) -> str:
     """What was awaited that is not a task of this execution, and what to write instead."""
     if awaited is None:
         return f"the orchestration gave way with asyncio.sleep(0) or a bare yield, which nothing resumes; {NEVER_COMES}"
+    if isinstance(awaited, Task):
+        return f"the orchestration awaited {awaited!r:.120}, a task of another execution: {NEVER_COMES}"
     if isinstance(awaited, list | tuple):
         return f"the orchestration yielded a {type(awaited).__name__}: yield when_all([...]) or when_any([...])"
     return f"the orchestration awaited {awaited!r:.120}: {NEVER_COMES}"
+
+
+def describe_raised(error: BaseException) -> str:
+    """What asyncio raised of itself, and what to write instead."""
+    frames = error.__traceback__
+    called = ""
+    while frames is not None:
+        if _is_asyncio(frames.tb_frame):
+            called = called or frames.tb_frame.f_code.co_qualname
+        frames = frames.tb_next
+    name = called.partition(".")[0]
+    return f"the orchestration called asyncio's {called}, which raised {error!r}: {_INSTEAD.get(name, NEVER_COMES)}"
 
 
 def raised_by_asyncio(error: BaseException) -> bool:
@@ -76,4 +136,4 @@ def raised_by_asyncio(error: BaseException) -> bool:
         return False
     while frames.tb_next is not None:
         frames = frames.tb_next
-    return str(frames.tb_frame.f_globals.get("__name__", "")).partition(".")[0] == "asyncio"
+    return _is_asyncio(frames.tb_frame)

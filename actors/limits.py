@@ -13,7 +13,6 @@ class Limits:
 
     payload_bytes_max: int = 1_000_000
     history_events_max: int = 50_000
-    history_events_warn: int = 10_000
     decisions_per_turn_max: int = 10_000
     tasks_pending_max: int = 10_000
     instance_id_chars_max: int = 200
@@ -26,7 +25,7 @@ class Limits:
     tag_chars_max: int = 256
     tags_bytes_max: int = 16_384
     reason_chars_max: int = 4_000
-    turn_seconds_max: float = 2.0
+    turn_seconds_max: float = 5.0
 
 
 DEFAULT_LIMITS = Limits()
@@ -70,8 +69,13 @@ def check_start_events(count: int, limits: Limits = DEFAULT_LIMITS) -> None:
         )
 
 
-def check_tags(tags: Mapping[str, str], limits: Limits = DEFAULT_LIMITS) -> None:
-    """Raise ValueError unless an instance can have these tags."""
+def check_name(what: str, name: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    """Raise ValueError unless `name` can name a patch or an exception type; `what` says which."""
+    _check_name(what, name, limits.definition_name_chars_max)
+
+
+def check_tags(tags: Mapping[str, str], limits: Limits = DEFAULT_LIMITS) -> dict[str, str]:
+    """A copy of `tags`. Raises ValueError unless an instance, or a call, can have them."""
     if len(tags) > limits.tags_max:
         raise ValueError(f"an instance has at most {limits.tags_max} tags, found {len(tags)}")
     size = 0
@@ -89,16 +93,29 @@ def check_tags(tags: Mapping[str, str], limits: Limits = DEFAULT_LIMITS) -> None
         raise ValueError(
             f"the tags of an instance have at most {limits.tags_bytes_max} bytes in all, these have {size}"
         )
+    return dict(tags)
 
 
 def check_reason(reason: str, limits: Limits = DEFAULT_LIMITS) -> None:
     """Raise ValueError for a reason that is no sentence any more."""
     if len(reason) > limits.reason_chars_max:
         raise ValueError(f"a reason has at most {limits.reason_chars_max} characters, this one {len(reason)}")
-    reason.encode()
+    if not is_unicode(reason):
+        raise ValueError(f"a reason with a lone surrogate, which UTF-8 cannot hold: {reason!r:.60}")
+
+
+def is_unicode(text: str) -> bool:
+    """False for text with a lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_name(what: str, name: str, chars_max: int) -> None:
+    if not isinstance(name, str):
+        raise TypeError(f"{what} is a string, not {name!r:.60}")
     if not name:
         raise ValueError(f"{what} must not be empty")
     if len(name) > chars_max:

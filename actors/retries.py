@@ -7,7 +7,10 @@ from datetime import timedelta
 from perdure.schemas.events import NEVER, RetryOptions
 
 from .failures import type_name
+from .limits import check_name
 
+ATTEMPTS_MAX = 2**31 - 1
+"""What a policy with more attempts comes to; the wire has 32 bits for them."""
 _MILLISECOND = timedelta(milliseconds=1)
 _ZERO = timedelta(0)
 
@@ -36,15 +39,22 @@ class RetryPolicy:
             raise ValueError(f"retry_timeout must be >= 0, not {self.retry_timeout}")
         if isinstance(self.non_retriable_errors, str):
             raise TypeError("non_retriable_errors is a sequence of types or names, not one name")
+        for error in self.non_retriable_errors:
+            if not isinstance(error, type):
+                check_name("a non-retriable error", error)
+            elif not issubclass(error, BaseException):
+                raise TypeError(f"a non-retriable error is an exception type or its name, not {error!r:.60}")
 
 
 def encode_retry_policy(policy: RetryPolicy | None) -> RetryOptions | None:
     """The policy as it is recorded."""
     if policy is None:
         return None
+    if not isinstance(policy, RetryPolicy):
+        raise TypeError(f"retry_policy is a RetryPolicy, not {policy!r:.60}")
     return RetryOptions(
         milliseconds(policy.first_retry_interval),
-        policy.max_number_of_attempts,
+        min(policy.max_number_of_attempts, ATTEMPTS_MAX),
         1.0 if policy.backoff_coefficient is None else float(policy.backoff_coefficient),
         NEVER if policy.max_retry_interval is None else milliseconds(policy.max_retry_interval),
         NEVER if policy.retry_timeout is None else milliseconds(policy.retry_timeout),
@@ -54,7 +64,8 @@ def encode_retry_policy(policy: RetryPolicy | None) -> RetryOptions | None:
 
 def milliseconds(span: timedelta) -> int:
     """Whole milliseconds, rounded up: nothing happens before its time."""
-    return -((-span) // _MILLISECOND)
+    whole, rest = divmod(span, _MILLISECOND)
+    return whole + bool(rest)
 
 
 def encode_time_limit(name: str, span: timedelta | None) -> int:

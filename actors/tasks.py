@@ -129,6 +129,9 @@ class CancellableTask(Task[T_co]):
         self.codec = codec
         self.what = what
 
+    def __repr__(self) -> str:
+        return f"<task: {self.what}>"
+
     @property
     def is_cancelled(self) -> bool:
         return self._cancelled

@@ -4,7 +4,7 @@ Rules of this file: pure but for the author's code, which only the executor runs
 after them; `apply_turn` over the events of a Turn gives the state in it (I4); what a turn sends follows from its events.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from perdure.schemas import events as ev
@@ -12,24 +12,11 @@ from perdure.schemas.events import Failure, HistoryEvent, Status
 from perdure.schemas.messages import Inbound
 
 from .accept import Intake, execution_id_at
-from .executor import ContinueAsNew, Executor, InstanceHeld
+from .executor import ContinueAsNew, InstanceHeld
 from .instance import Draft, InstanceState
-from .limits import HISTORY_LIMIT_EXCEEDED, Limits
-from .outgoing import Answer, Outgoing, sends_of, tell_parent
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """What surrounds a turn: partition time, the offset that its record will have, and where live code comes from.
-
-    `code` is called only when the turn decides; it may raise InstanceHeld. `may_decide` false: take facts only (R8, R10).
-    """
-
-    now_ms: int
-    offset: int
-    code: Callable[[str, ev.ExecutionStarted], Executor]
-    limits: Limits
-    may_decide: bool = True
+from .limits import HISTORY_LIMIT_EXCEEDED
+from .outgoing import Answer, Outgoing, cancel_child, sends_of, tell_parent
+from .setting import Setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +51,7 @@ def take_turn(instance_id: str, state: InstanceState | None, inbox: Sequence[Inb
 
     Raises nothing of the author's: an exception fails the instance, InstanceHeld comes back in `held` with the facts kept.
     """
-    intake = Intake(instance_id, state, setting.now_ms, setting.offset, setting.limits)
+    intake = Intake(instance_id, state, setting)
     taken = 0
     for message in inbox:
         if intake.forgotten:
@@ -110,14 +97,18 @@ def may_decide(state: InstanceState | Draft, now_ms: int) -> bool:
 def _decide(instance_id: str, draft: Draft, sends: list[Outgoing], setting: Setting) -> tuple[HistoryEvent, ...]:
     """Deliver all that is undelivered; apply and return the decisions. Leaves `draft` as it was if the instance is held."""
     limit = setting.limits.history_events_max
+    canceled: list[Outgoing] = []
     if draft.events_count >= limit:
         decisions: tuple[HistoryEvent, ...] = (_too_long(draft.events_count, limit),)
     else:
-        decision = setting.code(instance_id, draft.started).decide(tuple(draft.undelivered), setting.now_ms)
+        delivered = tuple(draft.undelivered)
+        decision = setting.code(instance_id, draft.started).decide(delivered, setting.now_ms)
         decisions = decision.events
+        canceled = _cancel_new_children(draft, delivered, decisions[: decision.before_cancel])
         if decision.continued is not None:
-            decisions = (*decisions, *_next_execution(draft, decisions, decision.continued, setting.offset))
+            decisions = (*decisions, *_next_execution(draft, decisions, decision.continued, setting))
     sends.extend(sends_of(draft, decisions))
+    sends.extend(canceled)
     parent = draft.started.parent
     draft.take_delivery()
     for event in decisions:
@@ -127,29 +118,41 @@ def _decide(instance_id: str, draft: Draft, sends: list[Outgoing], setting: Sett
     return decisions
 
 
+def _cancel_new_children(
+    state: Draft, delivered: Sequence[HistoryEvent], decisions: Sequence[HistoryEvent]
+) -> list[Outgoing]:
+    """A cancel is told to the children that are there when it comes; these were made in the turn that delivers it, before it."""
+    created = [event for event in decisions if isinstance(event, ev.SubOrchestrationInstanceCreated)]
+    if not created:
+        return []
+    reason = next(event.reason for event in delivered if isinstance(event, ev.ExecutionCancelRequested))
+    return [cancel_child(state, child, reason) for child in created]
+
+
 def _next_execution(
-    state: Draft, decisions: Sequence[HistoryEvent], continued: ContinueAsNew, offset: int
+    state: Draft, decisions: Sequence[HistoryEvent], continued: ContinueAsNew, setting: Setting
 ) -> list[HistoryEvent]:
-    """What continue-as-new begins: the new start restates what the instance keeps; its custom status and the events that
-    nobody took follow it."""
+    """What continue-as-new begins: the new start restates what the instance keeps; its custom status, the events that nobody
+    took and a cancel that nobody saw follow it."""
     old = state.started
     generation = old.generation + 1
     started = ev.ExecutionStarted(
-        execution_id=execution_id_at(offset, generation),
+        execution_id=execution_id_at(setting.offset, generation),
         name=old.name,
         input=continued.input,
         created_at_ms=old.created_at_ms,
         generation=generation,
         parent=old.parent,
         tags=old.tags,
-        flags=old.flags,
+        flags=setting.flags,
         requests=state.requests,
     )
     status = next(
         (event.value for event in reversed(decisions) if isinstance(event, ev.CustomStatusSet)), state.custom_status
     )
     shown = [ev.CustomStatusSet(status)] if status != ev.NULL else []
-    return [started, *shown, *(ev.EventRaised(name, value) for name, value in continued.events)]
+    canceled = [ev.ExecutionCancelRequested(continued.canceled)] if continued.canceled is not None else []
+    return [started, *shown, *(ev.EventRaised(name, value) for name, value in continued.events), *canceled]
 
 
 def _too_long(count: int, limit: int) -> ev.ExecutionCompleted:

@@ -133,7 +133,7 @@ class Holdings:
         self.identity = parts.log.identity
         self.fold = Fold(recovered.store, self.identity, partition, recovered.anchor, recovered.state)
         self.time = PartitionTime(parts.clock, recovered.state.time_ms)
-        self.instances = Instances(recovered.store, settings.slots_max)
+        self.instances = Instances(recovered.store, settings.slots_max, parts.watch_turn)
         self.timers = TimerQueue(recovered.store, self.time.now_ms())
         self.replies = Replies(parts.log.publisher, partition)
         self.queries = Queries(recovered.store, partition, self.replies)

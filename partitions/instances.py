@@ -5,10 +5,12 @@ closes its code, which records nothing.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from typing import NamedTuple
 
+from perdure.actors.errors import TurnInterrupted
 from perdure.actors.executor import Executor, InstanceHeld, RecordedTurn
 from perdure.actors.instance import InstanceState, apply_turn
 from perdure.schemas import events as ev
@@ -20,6 +22,8 @@ from .header import InstanceHeader, read_header
 from .keys import carried_key, end_of, history_key, history_prefix
 from .ledger import decode_stored_turn
 from .ports import Store
+
+Watch = Callable[[], AbstractContextManager[object]]
 
 
 class Unconfirmed(NamedTuple):
@@ -33,9 +37,12 @@ class Unconfirmed(NamedTuple):
 class Slot:
     """One instance on the tip. `state` is None where there is none; `header` is what the store has of it."""
 
-    __slots__ = ("executor", "header", "held", "instance_id", "state", "unconfirmed")
+    __slots__ = ("_watch", "executor", "header", "held", "instance_id", "state", "unconfirmed")
 
-    def __init__(self, instance_id: str, state: InstanceState | None, header: InstanceHeader | None) -> None:
+    def __init__(
+        self, instance_id: str, state: InstanceState | None, header: InstanceHeader | None, watch: Watch = nullcontext
+    ) -> None:
+        self._watch = watch
         self.instance_id = instance_id
         self.state = state
         self.header = header
@@ -44,17 +51,19 @@ class Slot:
         self.unconfirmed: deque[Unconfirmed] = deque()
 
     def close(self) -> None:
-        """Let the live code go."""
-        if self.executor is not None:
-            self.executor.close()
-            self.executor = None
+        """Let the live code go. It may do anything on its way out, so it is watched as in a turn."""
+        executor, self.executor = self.executor, None
+        if executor is not None:
+            with suppress(TurnInterrupted), self._watch():
+                executor.close()
 
 
 class Instances:
-    """The slots of one partition, at most `slots_max` of them beyond those that are pinned."""
+    """The slots of one partition, at most `slots_max` of them beyond those that are pinned. `watch` surrounds author's code."""
 
-    def __init__(self, store: Store, slots_max: int) -> None:
+    def __init__(self, store: Store, slots_max: int, watch: Watch = nullcontext) -> None:
         self._store = store
+        self._watch = watch
         self._slots_max = slots_max
         self._slots: OrderedDict[str, Slot] = OrderedDict()
         self.held_count = 0
@@ -67,7 +76,8 @@ class Instances:
         slot = self._slots.get(instance_id)
         if slot is None:
             header = read_header(self._store, instance_id)
-            slot = Slot(instance_id, None if header is None else read_state(self._store, instance_id), header)
+            state = None if header is None else read_state(self._store, instance_id)
+            slot = Slot(instance_id, state, header, self._watch)
             self._slots[instance_id] = slot
             if len(self._slots) > self._slots_max:
                 self._evict()

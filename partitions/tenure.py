@@ -10,10 +10,12 @@ from time import perf_counter
 
 import structlog
 
-from perdure.actors.executor import Executor
+from perdure.actors.errors import TurnInterrupted
+from perdure.actors.executor import Executor, turn_too_long
 from perdure.actors.instance import InstanceState
 from perdure.actors.outgoing import Answer, Outgoing
-from perdure.actors.turn import Setting, Turn, may_decide, take_turn
+from perdure.actors.setting import Setting
+from perdure.actors.turn import Turn, may_decide, take_turn
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import encode_carried, encode_checkpoint, encode_inbound, encode_turn
 from perdure.schemas.events import ExecutionStarted
@@ -135,8 +137,7 @@ class Tenure:
         setting = Setting(
             now_ms, self._epoch.next_offset, lambda _, started: self._code(slot, started), home.settings.limits, may
         )
-        with home.parts.watch_turn():
-            turn = take_turn(name, before, inbox, setting)
+        turn = self._watched_turn(slot, inbox, setting)
         self._note_held(slot, turn, may)
         counts.turns += 1
         counts.results_dropped += turn.dropped
@@ -157,6 +158,17 @@ class Tenure:
         self._follow_up(slot, turn, before, now_ms)
         counts.turn_seconds += perf_counter() - since
         return turn.taken
+
+    def _watched_turn(self, slot: Slot, inbox: Sequence[Inbound], setting: Setting) -> Turn:
+        """The turn; where it was interrupted outside the author's code, or the code went on in spite of it, its facts alone."""
+        try:
+            with self._home.parts.watch_turn():
+                return take_turn(slot.instance_id, slot.state, inbox, setting)
+        except TurnInterrupted:
+            slot.close()
+            turn = take_turn(slot.instance_id, slot.state, inbox, replace(setting, may_decide=False))
+            undecided = turn.state is not None and may_decide(turn.state, setting.now_ms)
+            return replace(turn, held=turn_too_long(setting.limits.turn_seconds_max) if undecided else None)
 
     def _may_decide(self, slot: Slot, inbox: Sequence[Inbound]) -> bool:
         """Facts only while draining, while held (unless resumed), and for new work at the limit on running work (R10)."""
@@ -187,7 +199,7 @@ class Tenure:
     def _note_held(self, slot: Slot, turn: Turn, tried: bool) -> None:
         if turn.held is not None:
             self._confirmation.hold(slot, turn.held)
-        elif tried and slot.held is not None:
+        elif slot.held is not None and (tried or _is_over(slot.state, turn.state)):
             self._confirmation.release_held(slot)
 
     def _append_turn(
@@ -338,3 +350,10 @@ class Tenure:
         """Drop the tip and everything that was not confirmed."""
         self._epoch.close()
         self._home.close()
+
+
+def _is_over(before: InstanceState | None, after: InstanceState | None) -> bool:
+    """True if the execution that was held is no longer there to be decided for."""
+    if after is None or after.status.terminal:
+        return True
+    return before is not None and before.execution_id != after.execution_id

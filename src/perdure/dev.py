@@ -50,7 +50,7 @@ def run_dev(app: App, options: DevOptions) -> int:
         stack.callback(stores.close)
         stores.hold()
         membership = SoleMembership(log.identity.partition_count)
-        wanted = worker_settings(settings, 0, replay_always=options.replay)
+        wanted = worker_settings(settings, 0, app.limits, replay_always=options.replay)
         worker = Worker(app, log, membership, stores, wanted)
         server = _make_server(worker, log, options)
         stop_on_signals(worker.ask_to_stop)

@@ -60,7 +60,6 @@ class WorkerSettings:
     drain_seconds: float = 30.0
     revoke_seconds: float = 5.0
     release_seconds_max: float = 10.0
-    turn_seconds_max: float = 5.0
     crash_pause_seconds_max: float = 60.0
     idle_seconds_max: float = 0.2
     records_per_round_max: int = 2_000
@@ -128,7 +127,7 @@ class Worker:
     def run(self) -> None:
         """Own and work until `stop`. Raises LogUnavailable if membership ends for good."""
         PLACE.engine, PLACE.hub = get_ident(), self.log.identity.hub
-        self._watchdog = TurnWatchdog(self.settings.turn_seconds_max)
+        self._watchdog = TurnWatchdog(self.settings.owner.limits.turn_seconds_max)
         try:
             while not (self._draining and not self.owners):
                 if not self._round():

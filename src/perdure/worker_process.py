@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from errno import EADDRINUSE
 
 from perdure.actors.app import App
+from perdure.actors.limits import Limits
 from perdure.partitions.holdings import CLOCK_SKEW_MS_MAX, OwnerSettings
 from perdure.partitions.pool import PoolSettings
 from perdure.partitions.rocksdb import RocksStores
@@ -46,7 +47,7 @@ def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = 
         # Before it joins the group: partitions that it may not claim are for others.
         check_clock(log, SystemClock(), CLOCK_SKEW_MS_MAX)
         membership = KafkaMembership(kafka, log.wake)
-        wanted = worker_settings(settings, slot, session_seconds=kafka.session_seconds)
+        wanted = worker_settings(settings, slot, app.limits, session_seconds=kafka.session_seconds)
         worker = Worker(app, log, membership, stores, wanted)
         health = _serve_health(worker, settings, slot, port_is_free=port_is_free)
         stack.callback(health.close)
@@ -57,13 +58,14 @@ def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = 
 
 
 def worker_settings(
-    settings: Settings, slot: int, *, session_seconds: float = 6.0, replay_always: bool = False
+    settings: Settings, slot: int, limits: Limits, *, session_seconds: float = 6.0, replay_always: bool = False
 ) -> WorkerSettings:
     """The limits of one worker process."""
     owner = OwnerSettings(
         # Unique to this process's life: in a container host and pid may be the same again after a restart (R13).
         owner=f"{socket.gethostname()}/{slot}/{os.getpid()}-{secrets.token_hex(4)}",
         inbox_topic=HubTopics(settings.hub).inbox,
+        limits=limits,
         slots_max=settings.instances_cached_max,
         session_seconds=session_seconds,
         retention_seconds=settings.retention.total_seconds() or None,

@@ -10,7 +10,8 @@ from random import Random
 from perdure.actors.executor import ContinueAsNew, Decision, InstanceHeld, RecordedTurn
 from perdure.actors.instance import InstanceState
 from perdure.actors.limits import Limits
-from perdure.actors.turn import Setting, Turn, take_turn
+from perdure.actors.setting import Setting
+from perdure.actors.turn import Turn, take_turn
 from perdure.schemas import events as ev
 from perdure.schemas import messages as ms
 from perdure.schemas.events import NEVER, Failure, HistoryEvent, RetryOptions, Status

@@ -8,7 +8,8 @@ from perdure.actors.accept import LOST_MAX, next_attempt_ms
 from perdure.actors.executor import ContinueAsNew, Decision, InstanceHeld
 from perdure.actors.instance import InstanceState
 from perdure.actors.limits import HISTORY_LIMIT_EXCEEDED, Limits
-from perdure.actors.turn import Setting, Turn, may_decide, take_turn
+from perdure.actors.setting import Setting
+from perdure.actors.turn import Turn, may_decide, take_turn
 from perdure.schemas import events as ev
 from perdure.schemas import messages as ms
 from perdure.schemas.events import NEVER, Failure, HistoryEvent, RescheduleReason, RetryOptions, Status
@@ -26,6 +27,7 @@ class Actor:
         self.state: InstanceState | None = None
         self.now_ms = NOW
         self.limits = limits
+        self.flags: tuple[int, ...] = ()
         self._offset = 0
         if decided:
             self.take(ms.Start("code"), decide=decided)
@@ -40,7 +42,7 @@ class Actor:
         self._offset += 1
         self.code.decision = Decision(decide) if isinstance(decide, tuple) else decide
         inbox = [Inbound(NAME, body, request, reply_to=REPLY_TO) for body in bodies]
-        setting = Setting(self.now_ms, self._offset, lambda _, __: self.code, self.limits, may)
+        setting = Setting(self.now_ms, self._offset, lambda _, __: self.code, self.limits, may, self.flags)
         turn = take_turn(NAME, self.state, inbox, setting)
         self.state = turn.state
         return turn
@@ -53,6 +55,7 @@ class Actor:
 
 COMPLETED = (ev.ExecutionCompleted(Status.COMPLETED, b"42"),)
 TASK = ev.TaskScheduled(1, "act", b"1", RetryOptions(1_000, 3, 2.0))
+SMALL = Limits(payload_bytes_max=100)
 CHILD = ev.SubOrchestrationInstanceCreated(2, "child", "i:child")
 
 
@@ -476,6 +479,71 @@ def test_a_turn_that_may_not_decide_takes_facts_only() -> None:
     turn = actor.take(ms.Start("code"), decide=COMPLETED, may=False)
 
     assert (1, False, []) == (len(turn.events), turn.decided, actor.code.seen)
+
+
+LARGE = b'"%b"' % (b"x" * 100)
+
+
+def test_an_activitys_result_over_the_limit_is_a_failure_that_no_policy_tries_again() -> None:
+    actor = Actor(TASK, limits=SMALL)
+
+    [failed] = actor.take(ms.TaskResult(actor.execution, 1, 1, LARGE)).events
+
+    assert isinstance(failed, ev.TaskFailed)
+    assert (NEVER, "ValueRefused") == (failed.retry_at_ms, failed.failure.type)
+    assert "activity 'act', result: 102 bytes of JSON, and at most 100 are allowed" in failed.failure.message
+
+
+def test_who_waits_for_a_purged_instance_or_works_for_it_is_told() -> None:
+    actor = Actor()
+    actor.take(ms.Start("code", parent=PARENT), decide=(TASK, CHILD))
+
+    turn = actor.take(ms.Purge(force=True))
+
+    assert turn.forgotten
+    assert [("i:child", ms.Terminate), ("mother", ms.ChildResult)] == [
+        (send.instance_id, type(send.body)) for send in turn.sends
+    ]
+
+
+def test_a_cancel_that_the_code_did_not_see_is_seen_by_its_next_execution() -> None:
+    actor = Actor(TASK)
+    continued = ContinueAsNew(b"2", (("go", b"1"),), canceled="enough")
+
+    turn = actor.take(
+        ms.Cancel("enough"), decide=Decision((ev.ExecutionCompleted(Status.CONTINUED_AS_NEW),), continued)
+    )
+
+    assert turn.state is not None
+    assert [ev.ExecutionStarted, ev.EventRaised, ev.ExecutionCancelRequested] == [
+        type(event) for event in turn.state.undelivered
+    ]
+
+
+def test_a_child_made_in_the_turn_that_delivers_a_cancel_is_told_of_it_after_its_start() -> None:
+    actor = Actor(TASK)
+    other = ev.SubOrchestrationInstanceCreated(3, "child", "i:compensation")
+
+    turn = actor.take(ms.Cancel("enough"), decide=Decision((CHILD, other), before_cancel=1))
+
+    assert [("i:child", ms.Start), ("i:compensation", ms.Start), ("i:child", ms.Cancel)] == [
+        (send.instance_id, type(send.body)) for send in turn.sends
+    ]
+    assert "enough" == turn.sends[-1].body.reason  # type: ignore[union-attr]
+
+
+def test_an_execution_records_the_flags_of_its_start_and_the_next_one_those_of_its_own() -> None:
+    actor = Actor()
+    actor.flags = (3, 7)
+    first = actor.take(ms.Start("code"))
+    actor.flags = (7, 8)
+    continued = Decision((ev.ExecutionCompleted(Status.CONTINUED_AS_NEW),), ContinueAsNew(b"2", ()))
+    second = actor.take(ms.RaiseEvent("go"), decide=continued)
+
+    started = [
+        event.flags for turn in (first, second) for event in turn.events if isinstance(event, ev.ExecutionStarted)
+    ]
+    assert [(3, 7), (7, 8)] == started
 
 
 def test_a_history_that_grew_too_long_fails_its_instance_without_its_code() -> None:

@@ -100,4 +100,5 @@ def _continuation(events: Sequence[HistoryEvent]) -> ContinueAsNew | None:
     if not events or not isinstance(events[0], ev.ExecutionStarted):
         return None
     kept = tuple((event.name, event.input) for event in events if isinstance(event, ev.EventRaised))
-    return ContinueAsNew(events[0].input, kept)
+    canceled = next((event.reason for event in events if isinstance(event, ev.ExecutionCancelRequested)), None)
+    return ContinueAsNew(events[0].input, kept, canceled)

@@ -224,7 +224,7 @@ def _refusing() -> Iterator[None]:
     """What a limit refuses is an invalid request."""
     try:
         yield
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise InvalidRequest(str(error)) from error
 
 
@@ -262,8 +262,7 @@ def statuses_of(statuses: Sequence[Status | str]) -> tuple[Status, ...]:
 
 def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
     with _refusing():
-        check_tags(tags)
-    return dict(tags)
+        return check_tags(tags)
 
 
 def checked_reason(reason: str) -> str:

@@ -47,7 +47,7 @@ class TestHub:
         self._log = MemoryLog(MemoryHub(partitions, clock, hub="test"))
         self._pool = InlinePool(app, clock, self.fakes)
         parts = OwnerParts(self._log, MemoryStores(), self._pool, StrictCode(app), clock, Random(1), nullcontext)  # noqa: S311
-        settings = OwnerSettings("test", replay_always=replay_always)
+        settings = OwnerSettings("test", limits=app.limits, replay_always=replay_always)
         self._owners = [PartitionOwner(partition, parts, settings) for partition in range(partitions)]
         self._replies = self._log.open_replies("test")
         self._numbers = count(1)
