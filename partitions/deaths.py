@@ -4,7 +4,7 @@ Rules of this file: an owner that stopped in order, or lived for long, has not d
 are no death. Instances that were to be tried when an owner died are suspects; one that was tried alone, twice, is poison.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,17 +36,17 @@ class Deaths:
 
     @property
     def careful(self) -> bool:
-        """Whether the next owner should expect to die."""
-        return self.short_lives >= SHORT_LIVES_MAX or bool(self.tries)
+        """Whether the next owner has reason to expect its death."""
+        return self.short_lives >= SHORT_LIVES_MAX or bool(self.suspects)
 
     @property
-    def suspects(self) -> Mapping[str, Tries]:
-        return self.tries
+    def suspects(self) -> set[str]:
+        """What may have killed its owner."""
+        return {name for name in self.tries if not self.is_poison(name)}
 
-    def poisonous(self, instance_id: str) -> bool:
+    def is_poison(self, instance_id: str) -> bool:
         """Whether an instance did not survive twice when nothing else was tried."""
-        tries = self.tries.get(instance_id)
-        return tries is not None and tries.alone >= LONE_DEATHS_MAX
+        return self.tries[instance_id].alone >= LONE_DEATHS_MAX
 
     def take_claim(self, owner: str, time_ms: int, *, released: bool) -> None:
         """`released`: the record before this claim, other claims apart, is the last one of an owner that stopped in order."""
@@ -54,6 +54,8 @@ class Deaths:
             self.short_lives = 0
         elif owner != self.owner:
             self.short_lives += 1
+        else:
+            self._survive(self.trying_epoch)  # its epoch ended, and it lives
         self.owner, self.claimed_ms = owner, time_ms
         self.claims_since += 1
 

@@ -17,11 +17,12 @@ from perdure.actors.outgoing import Answer, Outgoing
 from perdure.actors.setting import Setting
 from perdure.actors.turn import Turn, may_decide, take_turn
 from perdure.schemas import messages as ms
-from perdure.schemas.codec import encode_carried, encode_checkpoint, encode_inbound, encode_turn
+from perdure.schemas.codec import encode_attempt, encode_carried, encode_checkpoint, encode_inbound, encode_turn
 from perdure.schemas.events import ExecutionStarted
 from perdure.schemas.messages import Inbound, Origin
-from perdure.schemas.records import CarriedHistory, RecordKind, Send, TurnBody
+from perdure.schemas.records import Attempt, CarriedHistory, RecordKind, Send, TurnBody
 
+from .care import Care, find_poison
 from .confirmation import Confirmation, Decided
 from .epoch import Epoch, EpochEnded
 from .holdings import Holdings
@@ -49,8 +50,19 @@ class Tenure:
         self._mailbox = Mailbox(holdings, self._confirmation)
         self._retention = self._make_retention()
         self._confirmation.trim_history()
+        deaths = holdings.fold.state.deaths
+        self._care = Care(deaths.suspects, holdings.parts.clock.monotonic()) if deaths.careful else None
+        self._poison = find_poison(deaths)
+        self._hold_poison()
         self._progress_at = holdings.parts.clock.monotonic()
         self.draining = False
+
+    def _hold_poison(self) -> None:
+        """What killed its owners is not tried again by this one (R13)."""
+        for name, held in self._poison.items():
+            slot = self._home.instances.get(name)
+            if slot.state is not None and not slot.state.status.terminal:
+                self._confirmation.hold(slot, held)
 
     def _make_retention(self) -> Retention | None:
         home, seconds = self._home, self._home.settings.retention_seconds
@@ -85,14 +97,12 @@ class Tenure:
         self._epoch.send_backlog()
         if self._epoch.backlog or self._epoch.in_flight >= self._home.settings.appends_in_flight_max:
             return worked
-        # 3. Mail: results first, since they free what running work holds; then due times, ourselves, the inbox.
+        # 3. Mail; with care a part of it, once the log says what is tried (R13).
         now_ms = self._home.time.now_ms()
-        mail = self._take_mail(now_ms)
+        mail = self._take_mail(now_ms) if self._care is None else self._take_portion(self._care, now_ms)
         # 4. A turn on the tip for each instance that has mail, or has facts that its code may see now.
         for name, waiting in mail.mail.items():
             self._take_turns(name, waiting, mail, now_ms)
-        for _ in range(0 if self.draining else len(self._mailbox.ready)):
-            self._take_turns(self._mailbox.ready.popleft(), (), mail, now_ms)
         # 5. What changed no instance is consumed by a partition record, so every round closes its holes (R8).
         self._close_round(mail, now_ms)
         # 6. What outlives the retention is carried forward (R15).
@@ -113,11 +123,28 @@ class Tenure:
 
     def _take_mail(self, now_ms: int) -> Round:
         mail = self._mailbox.take(now_ms, draining=self.draining)
-        if self._retention is not None and not self.draining:
+        if self.draining:
+            return mail
+        if self._retention is not None:
             for name in self._retention.take_expired(now_ms):
                 mail.add(Mail(Inbound(name, ms.Purge())))
                 self._home.counts.expired += 1
+        while self._mailbox.ready:
+            mail.mail.setdefault(self._mailbox.ready.popleft(), [])
         return mail
+
+    def _take_portion(self, care: Care, now_ms: int) -> Round:
+        """The part of a round that may be taken now; an empty round while the log does not say yet what is tried (R13)."""
+        if care.empty:
+            care.fill(self._take_mail(now_ms))
+        names = care.to_state()
+        if names is not None:
+            care.state(names, self._epoch.next_offset)
+            self._append(Decided(RecordKind.ATTEMPT, attempt=names), encode_attempt(Attempt(now_ms, names)))
+        portion = care.take(self._epoch.confirmed_offset)
+        if care.is_over(self._home.parts.clock.monotonic()):
+            self._care = None
+        return portion or Round()
 
     def _take_turns(self, name: str, waiting: Sequence[Mail], round_: Round, now_ms: int) -> None:
         """One turn, and another where a purge cut the first one short."""
@@ -174,9 +201,10 @@ class Tenure:
         """Facts only while draining, while held (unless resumed), and for new work at the limit on running work (R10)."""
         if self.draining:
             return False
-        if slot.held is not None:
+        if slot.held is not None or slot.instance_id in self._poison:
             if not any(isinstance(message.body, ms.Resume) for message in inbox):
                 return False
+            self._poison.pop(slot.instance_id, None)
             self._confirmation.release_held(slot)
             self._mailbox.try_again(self._confirmation.stranded_tasks(slot))
             return True
@@ -296,6 +324,9 @@ class Tenure:
     def _follow_up(self, slot: Slot, turn: Turn, before: InstanceState | None, now_ms: int) -> None:
         """After a turn: drop code that will not run again, and take another turn if facts wait for the code."""
         after = slot.state
+        poison = self._poison.get(slot.instance_id)
+        if poison is not None and after is not None and slot.held is None:
+            self._confirmation.hold(slot, poison)  # it began only now: its start was what killed
         changed = before is not None and after is not None and before.execution_id != after.execution_id
         if (
             after is None
