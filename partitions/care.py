@@ -7,7 +7,7 @@ Rules of this file: it decides what is tried next; `Tenure` appends and takes tu
 """
 
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Container
 
 from perdure.actors.executor import InstanceHeld
 from perdure.schemas.events import NEVER
@@ -19,10 +19,11 @@ POISON = "poison"
 
 
 class Care:
-    """The portions of one round after another. `suspects` are tried alone."""
+    """The portions of one round after another. `suspects` are tried alone; those `held` are not tried at all."""
 
-    def __init__(self, suspects: Collection[str], now: float) -> None:
+    def __init__(self, suspects: Collection[str], held: Container[str], now: float) -> None:
         self._suspects = set(suspects)
+        self._held = held
         self._ends_at = now + CARE_MS / 1000
         self._portions: deque[Round] = deque()
         self._stated: tuple[str, ...] = ()
@@ -37,6 +38,10 @@ class Care:
         """Nothing is left of the round."""
         return not self._portions
 
+    def suspect(self, instance_id: str) -> None:
+        """Try this one alone."""
+        self._suspects.add(instance_id)
+
     def fill(self, mail: Round) -> None:
         """Take a round apart."""
         alone = [name for name in mail.mail if name in self._suspects]
@@ -50,8 +55,12 @@ class Care:
     def to_state(self) -> tuple[str, ...] | None:
         """The instances that the log must name before the next portion is taken; None where it does, or need not. No names:
         those that were tried have survived."""
-        names = tuple(self._portions[0].mail)
+        names = self._tried()
         return names if self._stated_at == NEVER and (names or self._stated) else None
+
+    def _tried(self) -> tuple[str, ...]:
+        """The instances of the next portion whose code may run."""
+        return tuple(name for name in self._portions[0].mail if name not in self._held)
 
     def state(self, names: tuple[str, ...], offset: int) -> None:
         """The statement is on its way, to `offset`."""
@@ -60,7 +69,7 @@ class Care:
 
     def take(self, confirmed_offset: int) -> Round | None:
         """The next portion; None while its statement is not confirmed."""
-        if self._portions[0].mail and not NEVER != self._stated_at <= confirmed_offset:
+        if self._tried() and not NEVER != self._stated_at <= confirmed_offset:
             return None
         portion, self._stated_at = self._portions.popleft(), NEVER
         self._suspects.difference_update(portion.mail)

@@ -4,7 +4,7 @@ Rules of this file: decisions are made on the tip; the store, readers and the wo
 ends the whole Tenure is dropped, and with it every decision that was not confirmed.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -51,11 +51,14 @@ class Tenure:
         self._retention = self._make_retention()
         self._confirmation.trim_history()
         deaths = holdings.fold.state.deaths
-        self._care = Care(deaths.suspects, holdings.parts.clock.monotonic()) if deaths.careful else None
         self._poison = find_poison(deaths)
+        self._care = self._take_care(deaths.suspects) if deaths.careful else None
         self._hold_poison()
         self._progress_at = holdings.parts.clock.monotonic()
         self.draining = False
+
+    def _take_care(self, suspects: Collection[str]) -> Care:
+        return Care(suspects, self._poison, self._home.parts.clock.monotonic())
 
     def _hold_poison(self) -> None:
         """What killed its owners is not tried again by this one (R13)."""
@@ -201,10 +204,14 @@ class Tenure:
         """Facts only while draining, while held (unless resumed), and for new work at the limit on running work (R10)."""
         if self.draining:
             return False
-        if slot.held is not None or slot.instance_id in self._poison:
-            if not any(isinstance(message.body, ms.Resume) for message in inbox):
+        resumed = any(isinstance(message.body, ms.Resume) for message in inbox)
+        if slot.instance_id in self._poison:
+            if resumed:
+                self._try_poison(slot)
+            return False
+        if slot.held is not None:
+            if not resumed:
                 return False
-            self._poison.pop(slot.instance_id, None)
             self._confirmation.release_held(slot)
             self._mailbox.try_again(self._confirmation.stranded_tasks(slot))
             return True
@@ -213,6 +220,13 @@ class Tenure:
             self._mailbox.deferred[slot.instance_id] = None
             return False
         return True
+
+    def _try_poison(self, slot: Slot) -> None:
+        """It was resumed. That is recorded before its code runs, alone, so that it kills once more at most (R13)."""
+        del self._poison[slot.instance_id]
+        self._confirmation.release_held(slot)
+        self._care = self._care or self._take_care(())
+        self._care.suspect(slot.instance_id)
 
     def _code(self, slot: Slot, started: ExecutionStarted) -> Executor:
         """The execution's live code: kept while hot, else replayed from history."""
