@@ -15,7 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from perdure.partitions.topics import HubNameRefused, HubTopics
+
 from .errors import ConfigError
+from .masking import hide
 
 FILE_NAME = "perdure.toml"
 STATE_NAME = ".perdure"
@@ -23,15 +26,28 @@ _PREFIX = "PERDURE_"
 _KAFKA_PREFIX = "PERDURE_KAFKA_"
 # Read by our own commands and tests, not by the product.
 _OTHER_VARIABLES = frozenset({"PERDURE_DEBUG", "PERDURE_REQUIRE_KAFKA"})
-_SECRET_WORDS = ("password", "secret", "token", "ssl.key", "ssl.keystore", "sasl.jaas")
+_SECRET_WORDS = (
+    "password",
+    "passphrase",
+    "secret",
+    "token",
+    "private",
+    "ssl.key",
+    "ssl.keystore",
+    "sasl.jaas",
+    "sasl.oauthbearer.config",
+)
+# Those of them that are no secret in themselves; to mask a path in every line would hide what an error is about.
+_NO_SECRETS = frozenset({"ssl.key.location", "ssl.keystore.location", "sasl.oauthbearer.token.endpoint.url"})
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 KafkaValue = str | int | float | bool
 
 
-def setting(default: Any, text: str) -> Any:
-    """A field of Settings and what `perdure config` says of it."""
-    return field(default=default, metadata={"help": text})
+def setting(default: Any, text: str, *, shown: bool = True) -> Any:
+    """A field of Settings and what `perdure config` says of it; `shown`: its value may stand in a message."""
+    return field(default=default, metadata={"help": text}, repr=shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +57,7 @@ class Settings:
     hub: str = setting("perdure", "the hub's name: the prefix of its topics")
     brokers: str = setting("", "Kafka's bootstrap servers, as host:port,host:port")
     url: str = setting("", "where `perdure serve` or `perdure dev` answers; used instead of Kafka")
-    token: str = setting("", "the HTTP API's token, for those who serve it and those who use it")
+    token: str = setting("", "the HTTP API's token, for those who serve it and those who use it", shown=False)
     dir: Path = setting(Path(STATE_NAME), "where this process keeps its state: stores, and the embedded hub of `dev`")
     app: str = setting("", "the app, as module:name")
     host: str = setting("127.0.0.1", "the address to serve on")
@@ -57,7 +73,9 @@ class Settings:
     )
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("auto", "text, json, or auto: text on a terminal")
-    kafka: Mapping[str, KafkaValue] = field(default_factory=lambda: _EMPTY, metadata={"help": "librdkafka properties"})
+    kafka: Mapping[str, KafkaValue] = field(
+        default_factory=lambda: _EMPTY, metadata={"help": "librdkafka properties"}, repr=False
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +113,7 @@ def load_settings(
     if sources["dir"] == "default":
         values["dir"] = _default_directory(file, directory or Path.cwd())
     settings = Settings(**values, kafka=MappingProxyType(kafka))
+    hide(secrets_of(settings))
     _check(settings, sources)
     return Loaded(settings, sources, file, tuple(ignored))
 
@@ -107,7 +126,17 @@ def find_upwards(name: str, directory: Path) -> Path | None:
 
 def is_secret(key: str) -> bool:
     """True for what `perdure config` must not show."""
-    return any(word in key for word in _SECRET_WORDS)
+    return key not in _NO_SECRETS and any(word in key for word in _SECRET_WORDS)
+
+
+def secrets_of(settings: Settings) -> list[str]:
+    """The values that nothing may show."""
+    return [settings.token, *(str(value) for name, value in settings.kafka.items() if is_secret(name))]
+
+
+def _found(key: str, value: Any) -> str:
+    """What was found instead, unless it is a secret that was only written wrongly."""
+    return "one that is not shown" if is_secret(key) else f"{value!r:.200}"
 
 
 def _default_directory(file: Path | None, directory: Path) -> Path:
@@ -139,7 +168,7 @@ def _take_file(file: Path, values: dict[str, Any], kafka: dict[str, KafkaValue],
 def _flattened(table: Any, file: Path, prefix: str = "") -> dict[str, KafkaValue]:
     """`[kafka]` with dotted keys: TOML makes tables of `sasl.mechanism`, librdkafka has one name for it."""
     if not isinstance(table, dict):
-        raise ConfigError(f"{file}: [kafka] must be a table of librdkafka properties, found {table!r}")
+        raise ConfigError(f"{file}: [kafka] must be a table of librdkafka properties, found a {type(table).__name__}")
     found: dict[str, KafkaValue] = {}
     for key, value in table.items():
         name = f"{prefix}{key}"
@@ -148,7 +177,9 @@ def _flattened(table: Any, file: Path, prefix: str = "") -> dict[str, KafkaValue
         elif isinstance(value, str | int | float | bool):
             found[name] = value
         else:
-            raise ConfigError(f"{file}: [kafka] {name} must be a string, number or boolean, found {value!r}")
+            raise ConfigError(
+                f"{file}: [kafka] {name} must be a string, number or boolean, found {_found(name, value)}"
+            )
     return found
 
 
@@ -181,7 +212,7 @@ def _converted(name: str, value: Any, source: str) -> Any:
     try:
         return convert(value)
     except (TypeError, ValueError):
-        raise ConfigError(f"{source}: {name} must be {_KIND_NAMES[kind]}, found {value!r}") from None
+        raise ConfigError(f"{source}: {name} must be {_KIND_NAMES[kind]}, found {_found(name, value)}") from None
 
 
 def _whole(value: Any) -> int:
@@ -236,6 +267,7 @@ _FORMATS = ("auto", "text", "json")
 
 def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     """What a value may be, beyond its type."""
+    _check_names(settings, sources)
     for name, allowed in (("log_level", _LEVELS), ("log_format", _FORMATS)):
         value = getattr(settings, name)
         if value not in allowed:
@@ -248,6 +280,23 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     for name in ("drain_timeout", "request_timeout"):
         if not 0 <= getattr(settings, name) < float("inf"):
             raise ConfigError(f"{sources[name]}: {name} must be a number of seconds, found {getattr(settings, name)}")
+
+
+def _check_names(settings: Settings, sources: Mapping[str, str]) -> None:
+    """What becomes part of a topic's name, of an address or of a header."""
+    try:
+        HubTopics(settings.hub)
+    except HubNameRefused as error:
+        raise ConfigError(f"{sources['hub']}: {error}") from error
+    if "@" in settings.brokers:
+        raise ConfigError(
+            f"{sources['brokers']}: brokers are host:port,host:port, without an @; who we are to them stands in [kafka], as sasl.username "
+            "and sasl.password"
+        )
+    if settings.token and not _HEADER_VALUE.fullmatch(settings.token):
+        raise ConfigError(
+            f"{sources['token']}: a token is visible ASCII without spaces around it; this one, which is not shown, has other characters"
+        )
 
 
 def _did_you_mean(word: str, known: Any) -> str:

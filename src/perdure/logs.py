@@ -3,14 +3,20 @@
 import logging
 import sys
 import threading
+import traceback
 from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import structlog
+from structlog.tracebacks import ExceptionDictTransformer
 
 from perdure.partitions.place import PLACE
 
 from .config import Settings
+from .masking import masked, visible
+
+# An exception's frames hold whatever the code had in hand, passwords and payloads too; only their places are told.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
 
 
 def configure_logs(level: str = "info", *, json: bool | None = None, stream: TextIO | None = None) -> None:
@@ -26,9 +32,13 @@ def configure_logs(level: str = "info", *, json: bool | None = None, stream: Tex
         structlog.processors.StackInfoRenderer(),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        [_TRACEBACKS, structlog.processors.JSONRenderer(), mask_line]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=out.isatty())]
+        else [
+            show_controls,
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=write_traceback),
+            mask_line,
+        ]
     )
     structlog.configure(
         processors=[*shared, *renderer],
@@ -58,3 +68,22 @@ def add_place(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mu
     elif PLACE.hub:
         event.setdefault("hub", PLACE.hub)
     return event
+
+
+def show_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Text of others begins no line of its own and steers no terminal; in JSON it is escaped by itself."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = visible(value)
+    return event
+
+
+def write_traceback(out: TextIO, exc_info: Any) -> None:
+    """A traceback, indented so that no line of it can be taken for a line of the log."""
+    text = visible("".join(traceback.format_exception(*exc_info)).rstrip("\n"), keep="\n\t")
+    out.write("".join(f"\n    {line}" for line in text.split("\n")))
+
+
+def mask_line(_logger: Any, _method: str, line: Any) -> str:
+    """The finished line without secrets."""
+    return masked(str(line))

@@ -7,6 +7,7 @@ import functools
 import inspect
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,7 @@ from perdure.errors import (
     RequestRefused,
     WaitTimeout,
 )
+from perdure.masking import masked, visible
 
 BAD_ANSWER, USAGE, NOT_FOUND, TIMED_OUT, UNAVAILABLE, REFUSED, OUR_FAULT = 1, 2, 5, 6, 7, 8, 70
 # The most particular first.
@@ -117,7 +119,6 @@ def quiet_logs() -> None:
 
 def guarded(act: Callable[[], Any]) -> None:
     """Act; show what goes wrong in a line or two and exit with its code. What `act` returns is the exit code."""
-    debug = bool(os.environ.get("PERDURE_DEBUG"))
     try:
         code = act() or 0
     except (typer.Exit, typer.Abort):
@@ -129,13 +130,11 @@ def guarded(act: Callable[[], Any]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(0) from None
     except PerdureError as error:
-        if debug:
-            raise
+        say_traceback()
         say_error(str(error))
         raise typer.Exit(exit_code_of(error)) from None
-    except Exception as error:
-        if debug:
-            raise
+    except Exception as error:  # noqa: BLE001 - said in a line, and with --debug where it came from
+        say_traceback()
         say_error(f"{type(error).__name__}: {error}; this is a fault of perdure's: run again with `perdure --debug`")
         raise typer.Exit(OUR_FAULT) from None
     if code:
@@ -146,10 +145,17 @@ def exit_code_of(error: PerdureError) -> int:
     return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
 
 
+def say_traceback() -> None:
+    """With --debug: where the error that is being handled came from."""
+    if os.environ.get("PERDURE_DEBUG"):
+        sys.stderr.write(visible(masked(traceback.format_exc()), keep="\n"))
+
+
 def say_error(text: str) -> None:
     from .output import errors
 
-    errors().print(f"[bold red]error:[/] {escaped(text)}", soft_wrap=True)
+    shown = visible(masked(text), keep="\n")
+    errors().print(f"[bold red]error:[/] {escaped(shown)}", soft_wrap=True)
 
 
 def escaped(text: str) -> str:

@@ -6,11 +6,10 @@ from typing import Any
 import typer
 
 from perdure.config import Loaded, Settings, is_secret
+from perdure.masking import MASK, masked
 
 from .command import command
 from .starting import Json
-
-MASK = "********"
 
 
 def register(app: typer.Typer) -> None:
@@ -56,4 +55,7 @@ def _rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:
 
 
 def _masked(name: str, value: Any) -> Any:
-    return MASK if is_secret(name) and value not in ("", None) else value
+    """Secrets are not shown, nor is who one is to a proxy or a registry that stands in an address."""
+    if is_secret(name) and value not in ("", None):
+        return MASK
+    return masked(value) if isinstance(value, str) else value

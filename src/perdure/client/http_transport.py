@@ -16,6 +16,7 @@ import httpx
 
 from perdure import errors
 from perdure.errors import HubUnavailable, NoAnswer, PerdureError, RequestRefused, StartUnknown
+from perdure.masking import masked
 from perdure.schemas import messages as ms
 from perdure.schemas.events import Status
 from perdure.schemas.messages import ReusePolicy
@@ -50,12 +51,14 @@ class HttpTransport:
 
     def __init__(self, url: str, token: str = "") -> None:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise errors.ConfigError(f"the url of an API begins with http:// or https://, found {url!r}")
-        self._url = url.rstrip("/")
+            raise errors.ConfigError(f"the url of an API begins with http:// or https://, found {masked(url)!r}")
+        self._url = masked(url.rstrip("/"))  # for messages: whom a proxy knows us as is no part of them
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # A proxy has no way to this machine's own loopback.
         own = (urlsplit(url).hostname or "") in _LOOPBACK
-        self._http = httpx.AsyncClient(base_url=self._url, headers=headers, trust_env=not own, timeout=_ANSWER_SECONDS)
+        self._http = httpx.AsyncClient(
+            base_url=url.rstrip("/"), headers=headers, trust_env=not own, timeout=_ANSWER_SECONDS
+        )
 
     async def open(self) -> None:
         await self._send(_Call("GET", "/healthz"), _CONNECT_SECONDS_MAX)
@@ -200,7 +203,9 @@ def error_of(answer: httpx.Response) -> PerdureError:
         problem: View = decode_json(answer.content)
         code, detail = str(problem["type"]).rpartition(":")[2], str(problem["detail"])
     except (ValueError, KeyError, TypeError):
-        return NoAnswer(f"{answer.request.url} answered {answer.status_code}, and not as Perdure's API does")
+        return NoAnswer(
+            f"{masked(str(answer.request.url))} answered {answer.status_code}, and not as Perdure's API does"
+        )
     kind = _KINDS.get(code, RequestRefused)
     instance_id = str(problem.get("instance_id", ""))
     if issubclass(kind, StartUnknown):
