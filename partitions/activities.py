@@ -78,6 +78,9 @@ class ActivityPool(Protocol):
         """Results since the last call, in the order in which they came."""
         ...
 
+    def give_back(self, results: Sequence[ActivityResult]) -> None:
+        """These were taken, and their owner could not make them durable: they are to be taken again, before any newer one."""
+
     def cancel(self, partition: int, instance_id: str, execution_id: str, task_id: int | None = None) -> None:
         """Give up one task or all of an execution; no result of it comes any more, but for one that was there already."""
 

@@ -3,6 +3,7 @@
 Rules of this file: nothing here runs for a record that is not confirmed; who has an answer can read what it says.
 """
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from perdure.schemas.events import NEVER
 from perdure.schemas.messages import Inbound, ReplyCode, TaskLost, TaskResult
 from perdure.schemas.records import LEVEL, Checkpoint, RecordKind, Send, TurnBody
 
-from .activities import ActivityTask
+from .activities import ActivityResult, ActivityTask
 from .epoch import Appended, Epoch
 from .header import InstanceHeader, header_of
 from .holdings import Holdings
@@ -45,6 +46,27 @@ class Decided:
     appended_at: float = field(default=0.0)
 
 
+class ResultsOut:
+    """Results of activities that were taken and may not be in a confirmed record."""
+
+    def __init__(self) -> None:
+        # Each batch with the offset after the records that it went into; that of the newest is not known yet.
+        self._sealed: deque[tuple[int, Sequence[ActivityResult]]] = deque()
+        self._newest: Sequence[ActivityResult] = ()
+
+    def take(self, results: Sequence[ActivityResult], next_offset: int, confirmed_offset: int) -> None:
+        """A round begins with these; the one before it appended up to `next_offset`."""
+        if self._newest:
+            self._sealed.append((next_offset, self._newest))
+        self._newest = results
+        while self._sealed and self._sealed[0][0] <= confirmed_offset + 1:
+            self._sealed.popleft()
+
+    def unconfirmed(self, confirmed_offset: int) -> list[ActivityResult]:
+        batches = [batch for end, batch in self._sealed if end > confirmed_offset + 1]
+        return [result for batch in (*batches, self._newest) for result in batch]
+
+
 class Confirmation:
     """The confirmed side of a tenure."""
 
@@ -57,6 +79,7 @@ class Confirmation:
         self._checkpoint_at = holdings.parts.clock.monotonic()
         self._checkpoint_out = False
         self._trimmed_to = NO_BASE
+        self._results_out = ResultsOut()
 
     @property
     def offset(self) -> int:
@@ -220,7 +243,9 @@ class Confirmation:
         """Results of activities since the last call, as messages. An activity that this worker does not know holds its
         instance; the task stays pending for an owner that knows it (R12)."""
         messages: list[Inbound] = []
-        for result in self._home.parts.pool.take_results(self._home.partition):
+        results = self._home.parts.pool.take_results(self._home.partition)
+        self._results_out.take(results, self._epoch.next_offset, self._epoch.confirmed_offset)
+        for result in results:
             task = result.task
             if result.unknown:
                 self._unknown.add((task.instance_id, task.execution_id, task.task_id))
@@ -230,6 +255,10 @@ class Confirmation:
             body = TaskResult(task.execution_id, task.task_id, task.attempt, result.result, result.failure)
             messages.append(Inbound(task.instance_id, body))
         return messages
+
+    def close(self) -> None:
+        """Give back the results that no confirmed record has: the next tenure takes them, if it comes soon enough (R4)."""
+        self._home.parts.pool.give_back(self._results_out.unconfirmed(self._epoch.confirmed_offset))
 
     def hold(self, slot: Slot, held: InstanceHeld) -> None:
         """Mark an instance held. Derived, so only the store shows it; the log does not (R12)."""

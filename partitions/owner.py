@@ -7,17 +7,23 @@ blocks for longer than one batch of recovery. PHASE -> step is a table.
 from collections.abc import Callable, Generator, Sequence
 from enum import Enum, auto
 
+import structlog
+
 from perdure.schemas.codec import WireError, decode_claim, decode_envelope, encode_claim, encode_envelope
 from perdure.schemas.records import LEVEL, NO_DIGEST, Claim, Envelope, RecordKind
 
 from .confirmation import Decided
 from .epoch import Epoch, EpochEnded, Run
 from .holdings import Counts, Holdings, OwnerParts, OwnerSettings
-from .ports import BufferFull, HistoryWriter, LogRecord
+from .ports import BufferFull, HistoryWriter, LogRecord, LogTruncated, LogUnavailable, beyond_end
 from .recovery import Claimed, Recovered, restore
 from .skew import check_clock
 from .state import NO_BASE
 from .tenure import Tenure
+
+_log = structlog.get_logger("perdure.partitions")
+AWAY_SECONDS_MIN = 0.5
+AWAY_SECONDS_MAX = 5.0
 
 
 class Phase(Enum):
@@ -29,6 +35,7 @@ class Phase(Enum):
     OWNING = auto()
     STANDBY = auto()
     RELEASING = auto()
+    FENCED = auto()
     CLOSED = auto()
 
 
@@ -51,13 +58,21 @@ class PartitionOwner:
         self._holdings: Holdings | None = None
         self._paused = False
         self._log_end_seen = (-1, 0.0)
+        self._away_seconds = 0.0
         self._draining = False
         self._base = NO_BASE
 
     def step(self) -> bool:
-        """Do what can be done now; true if anything was. Raises PartitionRefused, LogUnavailable, StoreUnavailable, and any
-        bug of ours: the partition is then to be closed, loudly."""
-        return _STEP[self.phase](self)
+        """Do what can be done now; true if anything was. Raises PartitionRefused, StoreUnavailable, and any bug of ours: the
+        partition is then to be closed, loudly."""
+        try:
+            worked = _STEP[self.phase](self)
+        except LogUnavailable as error:
+            self._wait_for_log(error)
+            return False
+        if self.phase == Phase.OWNING:
+            self._away_seconds = 0.0
+        return worked
 
     def receive(self, records: Sequence[LogRecord]) -> None:
         """Take records of this partition's inbox, in order."""
@@ -79,9 +94,9 @@ class PartitionOwner:
 
     def next_due_ms(self) -> int | None:
         """Milliseconds until something is due without any message; None if nothing is known to be."""
-        if self.phase in (Phase.WAITING, Phase.STANDBY):
+        if self.phase in (Phase.WAITING, Phase.FENCED, Phase.STANDBY):
             return max(0, int((self._resume_at - self._parts.clock.monotonic()) * 1000))
-        if self._holdings is None:
+        if self._holdings is None or self._draining:
             return None
         due = self._holdings.timers.next_due_ms()
         return None if due is None else max(0, due - self._holdings.time.now_ms())
@@ -93,6 +108,7 @@ class PartitionOwner:
         if self._parts.clock.monotonic() < self._resume_at:
             return False
         log = self._parts.log
+        log.check_identity()
         check_clock(log, self._parts.clock, self._settings.clock_skew_ms_max)
         self._writer = log.open_history(self.partition)
         claim = Claim(
@@ -142,14 +158,28 @@ class PartitionOwner:
         self.counts.recovered_records += recovered.records_read
         run = Run(self._claim_offset, recovered.digest, recovered.opening)
         epoch: Epoch[Decided] = Epoch(self._writer, run, self._parts.log.record_bytes_max)
-        self._holdings = Holdings(self.partition, recovered, self._parts, self._settings, self.counts)
-        self._tenure = Tenure(self._holdings, epoch)
-        self._paused = False
-        self._parts.log.inbox.open(self.partition, recovered.state.inbox_mark)
+        try:
+            self._holdings = Holdings(self.partition, recovered, self._parts, self._settings, self.counts)
+            self._tenure = Tenure(self._holdings, epoch)
+        except BaseException:
+            recovered.store.close()
+            raise
+        self._open_inbox(recovered.state.inbox_mark)
         self.phase = Phase.OWNING
         if self._draining:
             self.drain()
         return True
+
+    def _open_inbox(self, mark: int) -> None:
+        """Go on where the history says that all is consumed (R8). Raises LogTruncated."""
+        log, self._paused = self._parts.log, False
+        span = log.span_inbox(self.partition)
+        if mark > span.end:
+            raise LogTruncated(beyond_end(f"inbox of partition {self.partition}", mark, span.end))
+        if mark < span.start:
+            # Only what is consumed is ever trimmed by an owner: somebody else took these.
+            _log.error("inbox.records_gone", partition=self.partition, start=mark, end=span.start)
+        log.inbox.open(self.partition, mark)
 
     def _step_owning(self) -> bool:
         assert self._tenure is not None
@@ -164,16 +194,24 @@ class PartitionOwner:
         return worked
 
     def _lose(self, reason: str) -> None:
-        """The epoch is over: drop the tip; claim again, or stand by if another owner took it (R4)."""
+        """The epoch is over: drop the tip; activities that run go on (R4)."""
         self.counts.epochs_lost += 1
         self.epoch_ended_by = reason
         self._drop()
+        self._resume_at = self._parts.clock.monotonic()
+        self.phase = Phase.CLOSED if self._draining else Phase.FENCED
+
+    def _step_fenced(self) -> bool:
+        """Claim again, or stand by if another owner took it (R4)."""
+        if self._parts.clock.monotonic() < self._resume_at:
+            return False
         other = self._other_claim()
         if other is None:
-            self._try_again(reason)
+            self._try_again(self.epoch_ended_by)
         else:
-            self.epoch_ended_by = f"{reason}; claimed by {other}"
+            self.epoch_ended_by = f"{self.epoch_ended_by}; claimed by {other}"
             self._stand_by()
+        return True
 
     def _other_claim(self) -> str | None:
         """Who else claimed the partition after us, if anybody did."""
@@ -195,7 +233,18 @@ class PartitionOwner:
         self._resume_at = self._parts.clock.monotonic() + pause
         self.phase = Phase.CLOSED if self._draining else Phase.WAITING
 
+    def _wait_for_log(self, error: LogUnavailable) -> None:
+        """Look again after a pause that grows. While the log is away nobody can take the partition from us, nor we decide."""
+        self._away_seconds = min(max(2 * self._away_seconds, AWAY_SECONDS_MIN), AWAY_SECONDS_MAX)
+        _log.warning("log.unavailable", partition=self.partition, again_in_seconds=self._away_seconds, error=str(error))
+        if self.phase not in (Phase.FENCED, Phase.STANDBY):
+            self._drop()
+            self.phase = Phase.CLOSED if self._draining else Phase.WAITING
+        self._resume_at = self._parts.clock.monotonic() + self._away_seconds
+
     def _stand_by(self) -> None:
+        """Another owner dispatches again what runs here."""
+        self._parts.pool.cancel_partition(self.partition)
         now = self._parts.clock.monotonic()
         self._log_end_seen = (-1, now)
         self._resume_at = now
@@ -222,7 +271,7 @@ class PartitionOwner:
         self._draining = True
         if self._tenure is not None:
             self._tenure.draining = True
-        elif self.phase in (Phase.WAITING, Phase.STANDBY):
+        elif self.phase in (Phase.WAITING, Phase.FENCED, Phase.STANDBY):
             self.phase = Phase.CLOSED
 
     def release(self) -> None:
@@ -249,10 +298,14 @@ class PartitionOwner:
         return False
 
     def close(self) -> None:
-        """Let go at once: what is not confirmed is dropped. Safe in every phase."""
-        self._drop()
+        """Let go at once: what is not confirmed is dropped, what runs is cancelled. Safe in every phase."""
+        self.abandon()
         self._parts.pool.cancel_partition(self.partition)
+
+    def abandon(self) -> None:
+        """Let go at once but of running activities, which are not at fault: the next try in this process finds them."""
         self.phase = Phase.CLOSED
+        self._drop()
 
     def _drop(self) -> None:
         if self._holdings is not None:
@@ -277,5 +330,6 @@ _STEP: dict[Phase, Callable[[PartitionOwner], bool]] = {
     Phase.OWNING: PartitionOwner._step_owning,
     Phase.STANDBY: PartitionOwner._step_standby,
     Phase.RELEASING: PartitionOwner._step_releasing,
+    Phase.FENCED: PartitionOwner._step_fenced,
     Phase.CLOSED: PartitionOwner._step_closed,
 }

@@ -81,6 +81,10 @@ class LocalPool:
     def take_results(self, partition: int) -> Sequence[ActivityResult]:
         return self._results.pop(partition, ())
 
+    def give_back(self, results: Sequence[ActivityResult]) -> None:
+        for result in reversed(results):
+            self._results.setdefault(result.task.partition, []).insert(0, result)
+
     def cancel(self, partition: int, instance_id: str, execution_id: str, task_id: int | None = None) -> None:
         runs = self._runs.get(partition, {}).get((instance_id, execution_id), {})
         for run in [run for run in runs.values() if task_id is None or run.task.task_id == task_id]:

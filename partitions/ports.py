@@ -74,6 +74,19 @@ class HubRefused(Exception):
     expected and what was found."""
 
 
+def beyond_end(where: str, position: int, end: int) -> str:
+    """What a LogTruncated says of a position that the log does not reach any more."""
+    return f"{where}: offset {position} is beyond its end {end}; the log has lost records that were acknowledged"
+
+
+def replaced_hub(identity: HubIdentity, topic: str, opened: str, found: str) -> str:
+    """What a HubRefused says of topics that were created again."""
+    return (
+        f"topic {topic} of hub {identity.hub!r} was deleted and created again: it is {found}, this process opened {opened}; "
+        "restart this process to work for the new hub"
+    )
+
+
 class HistoryWriter(Protocol):
     """The append side of one history partition, with a producer of its own (R4)."""
 
@@ -102,6 +115,11 @@ class InboxReader(Protocol):
 
     def take(self, records_max: int) -> Sequence[tuple[int, LogRecord]]:
         """What is there now, as (partition, record), in offset order within a partition."""
+        ...
+
+    def take_faults(self) -> Sequence[tuple[int, LogTruncated]]:
+        """Partitions that cannot be read on since the last call, each with the reason: the log ends before their position, so
+        it has lost records. They are closed."""
         ...
 
 
@@ -188,6 +206,10 @@ class Log(Protocol):
     def trim_history(self, partition: int, before: int) -> None:
         """Let go of history records below `before`, a base that a confirmed record names (R15). It may take a while, and be
         undone by a crash of a broker."""
+
+    def check_identity(self) -> None:
+        """Raise HubRefused where the hub is not the one that was opened any more: its topics were deleted and created again under
+        the same names (R14). Blocks. Raises LogUnavailable, HubMissing."""
 
     def read_clock_ms(self) -> int:
         """The log's own time now, by which its records are stamped (R11). Blocks. Raises LogUnavailable."""

@@ -54,8 +54,9 @@ class Claimed:
 def restore(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Generator[Recovered | None, None, None]:
     """Fold the history up to the claim. Yields None between batches, so that the caller can do other things, and at last the
     result. Raises PartitionRefused, LogUnavailable, LogTruncated, StoreUnavailable."""
-    opened = yield from _open_best(log, stores, partition, claimed)
+    place = _StorePlace(stores, partition)
     try:
+        opened = yield from _open_best(log, place, partition, claimed)
         catch_up, start = _begin(log, opened, partition, claimed.offset)
         for count, record in enumerate(log.read_history(partition, start, claimed.offset + 1)):
             catch_up.take(record)
@@ -66,7 +67,7 @@ def restore(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Gener
         catch_up.check_whole()
         catch_up.write()
     except BaseException:
-        opened.store.close()
+        place.close()
         raise
     fold = catch_up.fold
     assert fold.anchor is not None, f"no claim at offset {claimed.offset}"
@@ -101,9 +102,33 @@ class _Opened:
     state: PartitionState
 
 
-def _open_best(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Generator[None, None, _Opened]:
+class _StorePlace:
+    """Where the partition's store is: one is open at most, and whatever goes wrong it can be closed."""
+
+    def __init__(self, stores: Stores, partition: int) -> None:
+        self._stores = stores
+        self._partition = partition
+        self._store: Store | None = None
+
+    def open(self) -> Store:
+        self.close()
+        self._store = self._stores.open(self._partition)
+        return self._store
+
+    def open_empty(self) -> Store:
+        self.close()
+        self._stores.discard(self._partition)
+        return self.open()
+
+    def close(self) -> None:
+        if self._store is not None:
+            store, self._store = self._store, None
+            store.close()
+
+
+def _open_best(log: Log, place: _StorePlace, partition: int, claimed: Claimed) -> Generator[None, None, _Opened]:
     """The partition's store where it can be trusted; a snapshot of another machine where that is much newer; else an empty one."""
-    opened, end = _open_own(log, stores, partition), claimed.offset
+    opened, end = _open_own(log, place, partition), claimed.offset
     there = opened.anchor.offset + 1 if opened.anchor is not None else 0
     readable = opened.anchor is not None or log.span_history(partition).start == 0
     if log.snapshots is None or (readable and end - there < claimed.snapshot_ahead_records):
@@ -113,43 +138,30 @@ def _open_best(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Ge
             break
         if not is_of(kept.manifest, log, partition, end):
             continue
-        opened.store.close()
-        stores.discard(partition)
-        fresh = stores.open(partition)
+        fresh = place.open_empty()
         try:
             yield from load_snapshot(log.snapshots, kept, fresh)
         except SnapshotBroken as error:
             _log.warning("snapshot discarded", partition=partition, reason=str(error))
             opened = _Opened(fresh, None, PartitionState())
             continue
-        except BaseException:
-            fresh.close()
-            raise
-        fresh.close()
-        return _open_own(log, stores, partition)
+        return _open_own(log, place, partition)
     if opened.anchor is None:
         # Also when half a snapshot is in it.
-        opened.store.close()
-        opened = _open_empty(stores, partition)
+        opened = _Opened(place.open_empty(), None, PartitionState())
     return opened
 
 
-def _open_own(log: Log, stores: Stores, partition: int) -> _Opened:
+def _open_own(log: Log, place: _StorePlace, partition: int) -> _Opened:
     """The store that this process has, if it can be trusted (R14), else an empty one."""
     try:
-        store = stores.open(partition)
+        store = place.open()
         found = _trusted(log, partition, store)
         if found is not None:
             return _Opened(store, *found)
-        store.close()
     except StoreCorrupt as error:
         _log.warning("store discarded", partition=partition, reason=str(error))
-    return _open_empty(stores, partition)
-
-
-def _open_empty(stores: Stores, partition: int) -> _Opened:
-    stores.discard(partition)
-    return _Opened(stores.open(partition), None, PartitionState())
+    return _Opened(place.open_empty(), None, PartitionState())
 
 
 def _trusted(log: Log, partition: int, store: Store | None) -> tuple[Anchor, PartitionState] | None:
@@ -170,8 +182,12 @@ def _is_anchored(log: Log, partition: int, anchor: Anchor) -> bool:
         return False
     if not span.start <= anchor.offset < span.end:
         return False
-    record = next(iter(log.read_history(partition, anchor.offset, anchor.offset + 1)))
-    return record.value is not None and extend_digest(anchor.previous, record.value) == anchor.digest
+    record = next(iter(log.read_history(partition, anchor.offset, anchor.offset + 1)), None)
+    return (
+        record is not None
+        and record.value is not None
+        and extend_digest(anchor.previous, record.value) == anchor.digest
+    )
 
 
 def _begin(log: Log, opened: _Opened, partition: int, end: int) -> tuple[CatchUp, int]:

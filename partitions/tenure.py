@@ -114,7 +114,9 @@ class Tenure:
         sent = self._home.outbox.step(now_ms) | self._home.archive.step()
         if self._confirmation.checkpoint_due or (self._retention is not None and self._retention.ready != NO_BASE):
             self.append_checkpoint()
-        return worked or sent or bool(mail.mail or mail.idle or mail.reads or self._mailbox.ready)
+        return (
+            worked or sent or bool(mail.mail or mail.idle or mail.reads or (self._mailbox.ready and not self.draining))
+        )
 
     def _check_progress(self, worked: bool) -> None:
         """A report that does not come in time ends the epoch: the record may be there or not, and recovery will see (R4)."""
@@ -394,6 +396,7 @@ class Tenure:
     def close(self) -> None:
         """Drop the tip and everything that was not confirmed."""
         self._epoch.close()
+        self._confirmation.close()
         self._home.close()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Lock
 
 from ..partitioner import partition_of
-from ..ports import BufferFull, Delivered, HubIdentity, LogRecord, LogSpan, Report
+from ..ports import BufferFull, Delivered, HubIdentity, LogRecord, LogSpan, LogTruncated, Report
 from ..topics import LETTER_BYTES_MAX
 from .hub import DEAD_LETTER, HISTORY, INBOX, RECORD_BYTES_MAX, EmbeddedHub
 from .reader import EmbeddedReader
@@ -95,6 +95,10 @@ class EmbeddedInboxReader:
                 self._positions[partition] = records[-1].offset + 1
                 taken.extend([(partition, record) for record in records])
         return taken
+
+    def take_faults(self) -> Sequence[tuple[int, LogTruncated]]:
+        """The directory is this process's alone: what was there stays there."""
+        return ()
 
     @property
     def has_records(self) -> bool:
@@ -273,6 +277,9 @@ class EmbeddedLog:
 
     def trim_history(self, partition: int, before: int) -> None:
         self._hub.trim(HISTORY, partition, before)
+
+    def check_identity(self) -> None:
+        """The directory is this process's alone."""
 
     def read_clock_ms(self) -> int:
         return self._hub.read_clock_ms()

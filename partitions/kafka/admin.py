@@ -13,7 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ResourceType,  # pyright: ignore[reportPrivateImportUsage]
 )
 
-from ..ports import HubIdentity, HubMissing, HubRefused, LogRefused, LogUnavailable
+from ..ports import HubIdentity, HubMissing, HubRefused, LogRefused, LogUnavailable, replaced_hub
 from .answers import await_answer
 from .refusals import describe_refusal, is_refusal, is_unauthorized
 from .rights import Operation, Resource, Role, describe_missing, grants_of, missing_rights
@@ -110,6 +110,24 @@ def describe_hub(settings: KafkaSettings, role: Role = Role.ADMIN, admin: AdminC
     count = _common_count(settings, topics)
     history = next((topic.topic_id for topic in topics if topic.name == settings.topics.history), "")
     return HubDescription(HubIdentity(settings.hub, cluster.cluster_id, history, count), topics)
+
+
+def check_same_topics(settings: KafkaSettings, admin: AdminClient, opened: HubDescription) -> None:
+    """Raise HubRefused where a topic that owners write or read is another one than when the hub was opened (R14), HubMissing
+    where it is gone, LogUnavailable."""
+    names = [settings.topics.history, settings.topics.inbox]
+    asked = admin.describe_topics(TopicCollection(names), request_timeout=settings.request_seconds_max)
+    for name in names:
+        try:
+            found = str(await_answer(settings, admin, asked[name]).topic_id)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise HubMissing(f"topic {name} at {settings.servers} was deleted") from error
+            raise LogUnavailable(
+                f"topic {name} at {settings.servers} cannot be described: {error.args[0].str()}"
+            ) from error
+        if found != opened.topic(name).topic_id:
+            raise HubRefused(replaced_hub(opened.identity, name, opened.topic(name).topic_id, found))
 
 
 def _common_count(settings: KafkaSettings, topics: Sequence[TopicDescription]) -> int:

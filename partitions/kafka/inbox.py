@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from ..ports import LogRecord, LogTruncated
+from ..ports import LogRecord, LogSpan, LogTruncated, LogUnavailable, beyond_end
 from .history import span_of
 from .records import record_of
 from .refusals import concerns_reader, describe_refusal, is_unauthorized
@@ -16,7 +16,7 @@ _log = structlog.get_logger("perdure.kafka")
 
 
 class KafkaInboxReader:
-    """The inbox partitions of this process (`partitions.ports.InboxReader`). `take` raises LogTruncated where a position is beyond the end."""
+    """The inbox partitions of this process (`partitions.ports.InboxReader`)."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
@@ -26,6 +26,7 @@ class KafkaInboxReader:
         self._paused: set[int] = set()
         # What `poll` found while it waited, for the next `take`.
         self._held: deque[Message] = deque()
+        self._faults: list[tuple[int, LogTruncated]] = []
 
     def open(self, partition: int, offset: int) -> None:
         if self._consumer is None:
@@ -70,6 +71,10 @@ class KafkaInboxReader:
                 self._positions[partition] = record.offset + 1
                 taken.append((partition, record))
         return taken
+
+    def take_faults(self) -> Sequence[tuple[int, LogTruncated]]:
+        faults, self._faults = self._faults, []
+        return faults
 
     @property
     def is_open(self) -> bool:
@@ -120,11 +125,19 @@ class KafkaInboxReader:
     def _restart(self, partition: int) -> None:
         """Go on from the log's start where the position is below it; beyond the end something was lost, and that is for the caller."""
         assert self._consumer is not None
-        position, span = self._positions[partition], span_of(self._consumer, self._settings, self._topic, partition)
+        position = self._positions[partition]
+        try:
+            span = span_of(self._consumer, self._settings, self._topic, partition)
+        except LogUnavailable as error:
+            _log.warning("inbox trouble", topic=self._topic, partition=partition, error=str(error))
+            span = LogSpan(0, position)  # the same again, until the brokers say something else
         if position > span.end:
-            raise LogTruncated(
-                f"topic {self._topic}, partition {partition}: offset {position} is beyond its end {span.end}; records were lost"
-            )
+            self.close(partition)
+            where = f"topic {self._topic}, partition {partition}"
+            self._faults.append((partition, LogTruncated(beyond_end(where, position, span.end))))
+            return
+        if position < span.start:
+            _log.error("inbox records gone", topic=self._topic, partition=partition, start=position, end=span.start)
         paused = partition in self._paused
         self.open(partition, max(position, span.start))
         if paused:

@@ -9,7 +9,7 @@ from confluent_kafka.admin import AdminClient
 
 from ..partitioner import partition_of
 from ..ports import HubIdentity, HubRefused, LogRecord, LogSpan
-from .admin import check_topics, describe_hub
+from .admin import HubDescription, check_same_topics, check_topics, describe_hub
 from .history import KafkaHistoryWriter, TopicReads, let_go
 from .inbox import KafkaInboxReader
 from .publisher import KafkaPublisher
@@ -45,6 +45,7 @@ class KafkaLog:
         self.publisher = KafkaPublisher(settings, idempotent=not client, letter_bytes_max=letter_bytes_max)
         self._settings = settings
         self._admin = admin
+        self._opened: HubDescription | None = None
         self._reads = TopicReads(settings)
         self.snapshots = KafkaSnapshots(settings, self._reads)
         self._writers: list[KafkaHistoryWriter] = []
@@ -65,7 +66,9 @@ class KafkaLog:
             )
         check_topics(settings, hub)
         letters = hub.topic(settings.topics.dead_letter).settings
-        return cls(settings, hub.identity, admin, letter_bytes_max=int(letters["max.message.bytes"]))
+        log = cls(settings, hub.identity, admin, letter_bytes_max=int(letters["max.message.bytes"]))
+        log._opened = hub
+        return log
 
     @classmethod
     def open_client(cls, settings: KafkaSettings) -> "KafkaLog":
@@ -117,6 +120,10 @@ class KafkaLog:
                     and _log.warning("topic not trimmed", topic=topic, partition=partition, error=str(done.exception()))
                 )
             )
+
+    def check_identity(self) -> None:
+        if self._opened is not None:
+            check_same_topics(self._settings, self._admin, self._opened)
 
     def read_clock_ms(self) -> int:
         return self.publisher.read_clock_ms()

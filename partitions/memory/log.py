@@ -7,7 +7,18 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from ..partitioner import partition_of
-from ..ports import BufferFull, Delivered, HubIdentity, LogRecord, LogSpan, LogTruncated, Report
+from ..ports import (
+    BufferFull,
+    Delivered,
+    HubIdentity,
+    HubRefused,
+    LogRecord,
+    LogSpan,
+    LogTruncated,
+    Report,
+    beyond_end,
+    replaced_hub,
+)
 from .faults import DEAD_LETTER, HISTORY, INBOX, REPLIES, SNAPSHOTS
 from .hub import Landed, Lane, MemoryHub, Sender
 
@@ -83,6 +94,16 @@ class MemoryInboxReader:
                 self._positions[partition] = records[-1].offset + 1
                 taken.extend((partition, record) for record in records)
         return taken
+
+    def take_faults(self) -> Sequence[tuple[int, LogTruncated]]:
+        faults: list[tuple[int, LogTruncated]] = []
+        for partition, position in self._readable():
+            end = self._hub.journal(INBOX, partition).end
+            if position > end:
+                faults.append((partition, LogTruncated(beyond_end(f"inbox {partition}", position, end))))
+        for partition, _ in faults:
+            self.close(partition)
+        return faults
 
     @property
     def has_records(self) -> bool:
@@ -234,6 +255,15 @@ class MemoryLog:
 
     def trim_history(self, partition: int, before: int) -> None:
         self._hub.journal(HISTORY, partition).trim(before)
+
+    def check_identity(self) -> None:
+        self._hub.check()
+        if self.identity != self._hub.identity:
+            raise HubRefused(
+                replaced_hub(
+                    self.identity, "history", self.identity.history_topic_id, self._hub.identity.history_topic_id
+                )
+            )
 
     def read_clock_ms(self) -> int:
         self._hub.check()

@@ -72,6 +72,7 @@ class _HandOver:
     deadline: float
     revoked: bool
     releasing: bool = False
+    assigned_again: bool = False
 
 
 @dataclass(slots=True)
@@ -198,6 +199,9 @@ class Worker:
                         self._forget(partition)
 
     def _assign(self, partition: int) -> None:
+        leaving = self._hand_overs.get(partition)
+        if leaving is not None:
+            leaving.assigned_again = True  # it is ours again once it is handed over
         if self._draining or partition in self.owners:
             return
         _log.info("partition.assigned", partition=partition)
@@ -233,6 +237,8 @@ class Worker:
                 self._forget(partition)
                 if leaving.revoked:
                     self._membership.acknowledge([partition])
+                if leaving.assigned_again:
+                    self._assign(partition)
                 worked = True
             elif leaving.releasing:
                 if now >= leaving.deadline:
@@ -245,7 +251,8 @@ class Worker:
         return worked
 
     def _forget(self, partition: int) -> None:
-        """Not ours any more."""
+        """Not ours any more, nor is what still runs of it."""
+        self.pool.cancel_partition(partition)
         self.owners.pop(partition, None)
         self._hand_overs.pop(partition, None)
         self._phases.pop(partition, None)
@@ -261,6 +268,9 @@ class Worker:
         for partition, records in mail.items():
             if (owner := self.owners.get(partition)) is not None:
                 owner.receive(records)
+        for partition, fault in self.log.inbox.take_faults():
+            if (owner := self.owners.get(partition)) is not None:
+                self._crash(owner, fault)
 
     def _step(self, owner: PartitionOwner) -> bool:
         PLACE.enter(owner.partition)
@@ -276,9 +286,10 @@ class Worker:
         if now == Phase.OWNING:
             self.crashes[owner.partition].owned_at = self.clock.monotonic()
             _log.info("partition.owned", partition=owner.partition, records_recovered=owner.counts.recovered_records)
-        elif before == Phase.OWNING and now in (Phase.WAITING, Phase.STANDBY):
-            reason = owner.epoch_ended_by
-            _log.warning("partition.epoch_lost", partition=owner.partition, phase=now.name.lower(), reason=reason)
+        elif before == Phase.OWNING and now == Phase.FENCED:
+            _log.warning("partition.epoch_lost", partition=owner.partition, reason=owner.epoch_ended_by)
+        elif now == Phase.STANDBY:
+            _log.warning("partition.standby", partition=owner.partition, reason=owner.epoch_ended_by)
         else:
             _log.debug("partition.phase", partition=owner.partition, phase=now.name.lower())
 
@@ -299,7 +310,7 @@ class Worker:
         crashes.owned_at = float("inf")
         pause = min(_CRASH_PAUSE_SECONDS * 2 ** (crashes.in_a_row - 1), self.settings.crash_pause_seconds_max)
         _log.error("partition.crashed", partition=partition, again_in_seconds=pause, exc_info=error)
-        self._close(partition)
+        self._let_go(owner, owner.abandon)
         leaving = self._hand_overs.get(partition)
         if leaving is not None:
             return  # closed now, so the next step of the hand-over ends it
@@ -307,18 +318,26 @@ class Worker:
         self._phases.pop(partition, None)
         crashes.retry_at = now + pause
         if isinstance(error, StoreCorrupt):
-            self._stores.discard(partition)
+            self._discard(partition)
 
     def _close(self, partition: int) -> None:
-        """Let go at once."""
+        """Let go at once, of activities too."""
         owner = self.owners.get(partition)
-        if owner is None:
-            return
+        if owner is not None:
+            self._let_go(owner, owner.close)
+
+    def _let_go(self, owner: PartitionOwner, close: Callable[[], None]) -> None:
         try:
-            owner.close()
+            close()
         except Exception as error:  # noqa: BLE001 - what cannot be closed is lost anyway; the others go on
-            _log.error("partition.close_failed", partition=partition, exc_info=error)
+            _log.error("partition.close_failed", partition=owner.partition, exc_info=error)
             owner.phase = Phase.CLOSED
+
+    def _discard(self, partition: int) -> None:
+        try:
+            self._stores.discard(partition)
+        except Exception as error:  # noqa: BLE001 - it is found corrupt again, and tried again
+            _log.error("store.discard_failed", partition=partition, exc_info=error)
 
     def _retry_crashed(self) -> None:
         now = self.clock.monotonic()

@@ -121,6 +121,9 @@ class FakePool:
             return ActivityResult(task, failure=ev.Failure("CardDeclined", "try again"))
         return ActivityResult(task, b'"%s of %s"' % (task.name.encode(), task.input.strip(b'"')))
 
+    def give_back(self, results: Sequence[ActivityResult]) -> None:
+        """They are dispatched again."""
+
     def cancel(self, partition: int, instance_id: str, execution_id: str, task_id: int | None = None) -> None:
         pass
 

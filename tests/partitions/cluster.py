@@ -134,6 +134,9 @@ class HandPool:
         self._results = [result for result in self._results if result.task.partition != partition]
         return mine
 
+    def give_back(self, results: Sequence[ActivityResult]) -> None:
+        self._results = [*results, *self._results]
+
     def cancel(self, partition: int, instance_id: str, execution_id: str, task_id: int | None = None) -> None:
         self.canceled.append((instance_id, execution_id, task_id))
         over = (partition, instance_id, execution_id)
@@ -231,6 +234,10 @@ class Follower:
         self._state = RunState()
         self._verdicts: list[tuple[int, Verdict]] = []
 
+    def restart(self) -> None:
+        """The history is another one than it was."""
+        self._state, self._verdicts = RunState(), []
+
     def read(self) -> list[tuple[int, Verdict]]:
         for record in self._journal.read(self._state.next_offset, self._journal.end):
             self._state, verdict = read_record(self._state, record.offset, record.value)
@@ -258,11 +265,19 @@ class Cluster:
         self.app = code
         self.automatic = automatic
         self.members: list[Member] = []
-        self.client = MemoryLog(self.hub)
-        self.histories = [Follower(self.hub.journal("history", partition)) for partition in range(partitions)]
         self._asked = 0
+        self._open()
+
+    def _open(self) -> None:
+        self.client = MemoryLog(self.hub)
+        self.histories = [Follower(self.hub.journal("history", partition)) for partition in range(self.partitions)]
         self._replies: dict[str, list[Reply]] = {}
         self._replies_read = 0
+
+    def recreate(self) -> None:
+        """Delete the topics and create them again; the client notices, as its next start does."""
+        self.hub.recreate()
+        self._open()
 
     def join(self, name: str = "worker-1", *, stores: Stores | None = None, **settings: Any) -> Member:
         """Return a new process that tries all partitions."""

@@ -12,7 +12,7 @@ import structlog
 
 from perdure.partitions.owner import PartitionOwner, Phase
 from perdure.partitions.partitioner import partition_of
-from perdure.partitions.ports import Assigned, LogUnavailable, Lost, Revoked, Store, StoreCorrupt
+from perdure.partitions.ports import Assigned, LogTruncated, LogUnavailable, Lost, Revoked, Store, StoreCorrupt
 from perdure.schemas.codec import decode_envelope, decode_turn
 from perdure.schemas.messages import Start
 from perdure.schemas.records import RecordKind
@@ -145,6 +145,66 @@ def test_a_revoked_partition_is_handed_over_before_it_is_acknowledged(make: Setu
     assert ([0], [1], True) == (group.acknowledged, owned(engine), released(engine, 0))
     assert "COMPLETED" == engine.result(on(1))["status"]
     group.changes.append(Assigned((0,)))
+    assert "through" == engine.result(on(0))["result"]
+    assert 1 == make.gate.calls
+
+
+def test_a_partition_that_comes_back_while_it_is_handed_over_is_owned_again(make: Setup) -> None:
+    """In one breath: revoked, and assigned again before its activity has ended. It must not be lost between the two."""
+    group = ScriptedMembership(Assigned(BOTH))
+    engine = make(group)
+    engine.begin(on(0), "gate")
+    assert make.gate.began.wait(PLENTY_SECONDS)
+    group.changes += [Revoked((0,)), Assigned((0,))]
+    engine.until(lambda: engine.worker._hand_overs)
+    make.gate.opened.set()
+
+    assert "through" == engine.result(on(0))["result"]
+    engine.until(lambda: set(owned(engine)) == {0, 1})
+    assert [0] == group.acknowledged
+    engine.begin(on(0, 1), "echo")
+    assert "COMPLETED" == engine.result(on(0, 1))["status"]
+
+
+def test_an_activity_of_a_partition_that_moves_away_is_told(make: Setup) -> None:
+    group = ScriptedMembership(Assigned(BOTH))
+    engine = make(group, revoke_seconds=0.05)
+    engine.begin(on(0), "gate")
+    assert make.gate.began.wait(PLENTY_SECONDS)
+    group.changes.append(Revoked((0,)))
+    engine.until(lambda: group.acknowledged)
+
+    assert 0 == engine.worker.pool.running_count(0)
+    assert 1 == engine.worker.pool.counts().abandoned
+
+
+def test_an_inbox_that_cannot_be_read_on_stops_its_partition_and_no_other(make: Setup) -> None:
+    engine = make()
+    engine.until(lambda: set(owned(engine)) == {0, 1})
+    faults = [(0, LogTruncated("inbox 0: offset 7 is beyond its end 3"))]
+    engine.log.inbox.take_faults = lambda: [faults.pop()] if faults else []  # type: ignore[method-assign]
+    engine.log.wake()
+    engine.until(lambda: engine.worker.crashes[0].total == 1)
+
+    for partition in BOTH:
+        engine.begin(on(partition), "echo")
+        assert "COMPLETED" == engine.result(on(partition))["status"]
+    assert 0 == engine.worker.crashes[1].total
+
+
+def test_a_crash_of_the_partition_costs_no_running_activity(make: Setup) -> None:
+    engine = make(crash_pause_seconds_max=0.01)
+    engine.begin(on(0), "gate")
+    assert make.gate.began.wait(PLENTY_SECONDS)
+    for crash in range(1, 5):
+        owner = engine.worker.owners[0]
+        assert owner.holdings is not None
+        owner.holdings.store.close()
+        engine.ask(on(0, crash), Start("echo", b'"in"'))
+        engine.until(lambda owner=owner: engine.worker.owners.get(0) not in (None, owner) and 0 in owned(engine))
+    assert 4 == engine.worker.crashes[0].total
+    make.gate.opened.set()
+
     assert "through" == engine.result(on(0))["result"]
     assert 1 == make.gate.calls
 

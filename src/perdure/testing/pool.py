@@ -75,6 +75,10 @@ class InlinePool:
     def take_results(self, partition: int) -> Sequence[ActivityResult]:
         return self._results.pop(partition, ())
 
+    def give_back(self, results: Sequence[ActivityResult]) -> None:
+        for result in reversed(results):
+            self._results.setdefault(result.task.partition, []).insert(0, result)
+
     def cancel(self, partition: int, instance_id: str, execution_id: str, task_id: int | None = None) -> None:
         for running in self._wanted():
             task = running.task
