@@ -4,6 +4,8 @@ A snapshot costs what the store is large, and spares another machine what the lo
 the two are about equal. The whole effort stays of the order of the log's own.
 """
 
+from collections.abc import Callable
+
 import structlog
 
 from .ports import SnapshotTopic, Store
@@ -18,16 +20,18 @@ _log = structlog.get_logger("perdure.snapshots")
 
 
 class Archive:
-    """The snapshots of one owned partition. Without a topic it does nothing."""
+    """The snapshots of one owned partition; `made` is called for each. Without a topic it does nothing."""
 
-    def __init__(self, topic: SnapshotTopic | None, partition: int, store: Store, records_min: int) -> None:
+    def __init__(
+        self, topic: SnapshotTopic | None, partition: int, store: Store, records_min: int, made: Callable[[], None]
+    ) -> None:
         self._topic = topic
         self._partition = partition
         self._store = store
         self._records_min = records_min
         self._shelf: Shelf | None = None
         self._upload: Upload | None = None
-        self.made = 0
+        self._made = made
 
     def take_checkpoint(self, anchor: Anchor) -> None:
         """The store is as of this checkpoint now: begin a snapshot if one is due. Blocks for a moment the first time."""
@@ -49,7 +53,7 @@ class Archive:
         sent = upload.step()
         if upload.done:
             self._shelf, self._upload = upload.after, None
-            self.made += 1
+            self._made()
         elif upload.failure:
             _log.warning("snapshot not kept", partition=self._partition, reason=upload.failure)
             self._shelf, self._upload = None, None

@@ -26,6 +26,8 @@ from .instances import Slot
 from .ledger import Confirmed
 from .state import NO_BASE
 
+LATE_TIMES = 2
+
 
 @dataclass(slots=True)
 class Decided:
@@ -310,6 +312,13 @@ class Confirmation:
     def checkpoint_age_seconds(self) -> float:
         """Seconds since the last checkpoint, 0 while nothing happened after it."""
         return self._home.parts.clock.monotonic() - self._checkpoint_at if self._turns_since else 0.0
+
+    @property
+    def checkpoint_late(self) -> bool:
+        """True where recovery would have to read more than it should: twice what a checkpoint may be old (an alarm, R14)."""
+        settings = self._home.settings
+        late = self.checkpoint_age_seconds > LATE_TIMES * settings.checkpoint_seconds_max
+        return late or self._turns_since > LATE_TIMES * settings.checkpoint_turns_max
 
     def trim_history(self) -> None:
         """Let go of what stands before the base (R15); again on take-over, since a broker may have forgotten it."""

@@ -56,9 +56,13 @@ class OwnerSettings:
     pause_seconds_max: float = 0.5
     clock_skew_ms_max: int = CLOCK_SKEW_MS_MAX
     snapshot_records_min: int = 50_000
-    snapshot_ahead_records: int = 20_000
     retention_seconds: float | None = None
     replay_always: bool = False
+
+    @property
+    def snapshot_ahead_records(self) -> int:
+        """How many records a snapshot must spare to be worth its download."""
+        return self.snapshot_records_min // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ class Counts:
     instances_started: int = 0
     instances_ended: int = 0
     checkpoints: int = 0
+    snapshots: int = 0
     expired: int = 0
     carried: int = 0
     bases: int = 0
@@ -138,9 +143,14 @@ class Holdings:
         self.replies = Replies(parts.log.publisher, partition)
         self.queries = Queries(recovered.store, partition, self.replies)
         self.outbox = Outbox(parts.log.publisher)
-        self.archive = Archive(parts.log.snapshots, partition, recovered.store, settings.snapshot_records_min)
+        self.archive = Archive(
+            parts.log.snapshots, partition, recovered.store, settings.snapshot_records_min, self._count_snapshot
+        )
         self.intake = Intake(settings.inbox_topic, partition, self.identity, recovered.state, settings.limits)
         self._restore_outbox()
+
+    def _count_snapshot(self) -> None:
+        self.counts.snapshots += 1
 
     def _restore_outbox(self) -> None:
         for key, message in self.store.scan(OUTBOX, end_of(OUTBOX)):

@@ -87,6 +87,11 @@ class Tenure:
         return self._confirmation.checkpoint_age_seconds
 
     @property
+    def checkpoint_late(self) -> bool:
+        """Whether that is longer ago than it should ever be."""
+        return self._confirmation.checkpoint_late
+
+    @property
     def quiet(self) -> bool:
         """Nothing is on its way: all that was decided is confirmed."""
         return not self._epoch.in_flight and not self._epoch.backlog

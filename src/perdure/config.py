@@ -71,6 +71,13 @@ class Settings:
     retention: timedelta = setting(
         timedelta(0), "how long ended instances are kept and purged ones stay in the log, as 30d or 12h; 0: for ever"
     )
+    checkpoint_turns_max: int = setting(10_000, "turns after which a partition makes a checkpoint")
+    checkpoint_seconds_max: float = setting(
+        60.0, "seconds after which a partition that did anything makes a checkpoint"
+    )
+    snapshot_records_min: int = setting(
+        50_000, "records of a partition's history after which its store may go to the hub's snapshots again"
+    )
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("auto", "text, json, or auto: text on a terminal")
     kafka: Mapping[str, KafkaValue] = field(
@@ -265,6 +272,16 @@ _LEVELS = ("debug", "info", "warning", "error")
 _FORMATS = ("auto", "text", "json")
 
 
+_AT_LEAST_ONE = (
+    "processes",
+    "activities_async_max",
+    "activities_plain_max",
+    "instances_cached_max",
+    "checkpoint_turns_max",
+    "snapshot_records_min",
+)
+
+
 def _check(settings: Settings, sources: Mapping[str, str]) -> None:
     """What a value may be, beyond its type."""
     _check_names(settings, sources)
@@ -272,12 +289,12 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
         value = getattr(settings, name)
         if value not in allowed:
             raise ConfigError(f"{sources[name]}: {name} is one of {', '.join(allowed)}; found {value!r}")
-    for name in ("processes", "activities_async_max", "activities_plain_max", "instances_cached_max"):
+    for name in _AT_LEAST_ONE:
         if getattr(settings, name) < 1:
             raise ConfigError(f"{sources[name]}: {name} must be at least 1, found {getattr(settings, name)}")
     if not 0 <= settings.port <= 65535:
         raise ConfigError(f"{sources['port']}: port must be 0 to 65535, found {settings.port}")
-    for name in ("drain_timeout", "request_timeout"):
+    for name in ("drain_timeout", "request_timeout", "checkpoint_seconds_max"):
         if not 0 <= getattr(settings, name) < float("inf"):
             raise ConfigError(f"{sources[name]}: {name} must be a number of seconds, found {getattr(settings, name)}")
 

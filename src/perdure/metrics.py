@@ -55,6 +55,18 @@ _COUNTERS = (
         lambda owner: owner.counts.epochs_lost,
     ),
     _Family("perdure_checkpoints", "Checkpoints confirmed.", lambda owner: owner.counts.checkpoints),
+    _Family(
+        "perdure_instances_expired",
+        "Ended instances forgotten by the retention (R15).",
+        lambda owner: owner.counts.expired,
+    ),
+    _Family("perdure_histories_carried", "Histories appended again (R15).", lambda owner: owner.counts.carried),
+    _Family(
+        "perdure_history_trims",
+        "Times that the history was trimmed to a new base (R15).",
+        lambda owner: owner.counts.bases,
+    ),
+    _Family("perdure_snapshots", "Snapshots kept on the hub's topic (R14).", lambda owner: owner.counts.snapshots),
     _Family("perdure_records_recovered", "Records read to recover.", lambda owner: owner.counts.recovered_records),
 )
 
@@ -78,7 +90,14 @@ def _checkpoint_age(owner: PartitionOwner) -> float:
     return tenure.checkpoint_age_seconds if tenure is not None else 0.0
 
 
+def _checkpoint_late(owner: PartitionOwner) -> float:
+    return owner.tenure is not None and owner.tenure.checkpoint_late
+
+
 _GAUGES = (
+    _Family(
+        "perdure_checkpoint_late", "1 while a recovery would read more than it ever should (R14).", _checkpoint_late
+    ),
     _Family("perdure_partition_owned", "1 while this process owns the partition and has recovered it.", _owned),
     _Family("perdure_outbox_depth", "Messages to others that are not known to be delivered.", _outbox_depth),
     _Family("perdure_instances_held", "Instances that wait for other code or `resume`.", _held),

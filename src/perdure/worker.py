@@ -38,7 +38,7 @@ from .clock import SystemClock
 _log = structlog.get_logger("perdure.worker")
 _CRASH_PAUSE_SECONDS = 0.5
 _STEADY_SECONDS = 60.0
-_LAG_EVERY_SECONDS = 10.0
+_LOOK_EVERY_SECONDS = 10.0
 # Something is due and yet nothing can be done about it (an append is out): do not spin.
 _BLOCKED_SECONDS = 0.001
 
@@ -108,7 +108,7 @@ class Worker:
         self._hand_overs: dict[int, _HandOver] = {}
         self._stop_asked = False
         self._draining = False
-        self._lag_at = 0.0
+        self._look_at = 0.0
 
     def _make_parts(self, app: RunnableApp, stores: Stores) -> OwnerParts:
         """What the owners are given: real time and real activities. A simulation has its own."""
@@ -154,7 +154,7 @@ class Worker:
         # 5. What is on its way out, and what is to be tried again.
         worked |= self._step_hand_overs()
         self._retry_crashed()
-        self._sample_lag()
+        self._look_around()
         return worked
 
     def _watch_turn(self) -> AbstractContextManager[object]:
@@ -346,18 +346,29 @@ class Worker:
                 crashes.retry_at = float("inf")
                 self._assign(partition)
 
-    def _sample_lag(self) -> None:
-        """Inbox records that no confirmed turn has consumed; asked of the log now and then, since that may take a moment."""
+    def _look_around(self) -> None:
+        """What is looked at now and then only."""
         now = self.clock.monotonic()
-        if now < self._lag_at:
-            return
-        self._lag_at = now + _LAG_EVERY_SECONDS
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_EVERY_SECONDS
+            self._alarm_late_checkpoints()
+            self._sample_lag(now)
+
+    def _alarm_late_checkpoints(self) -> None:
+        """A recovery would read more than it ever should (R14)."""
+        for partition, owner in self.owners.items():
+            if owner.tenure is not None and owner.tenure.checkpoint_late:
+                age = round(owner.tenure.checkpoint_age_seconds, 1)
+                _log.error("partition.checkpoint_late", partition=partition, seconds=age)
+
+    def _sample_lag(self, now: float) -> None:
+        """Inbox records that no confirmed turn has consumed; to ask the log may take a moment."""
         for partition, owner in self.owners.items():
             if owner.holdings is not None:
                 try:
                     end = self.log.span_inbox(partition).end
                 except LogUnavailable:
                     # To ask may block until its time-out; a figure is not worth that again and again.
-                    self._lag_at = now + 10 * _LAG_EVERY_SECONDS
+                    self._look_at = now + 10 * _LOOK_EVERY_SECONDS
                     return
                 self.inbox_lag[partition] = max(0, end - owner.holdings.fold.state.inbox_mark)

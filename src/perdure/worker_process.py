@@ -68,6 +68,9 @@ def worker_settings(
         limits=limits,
         slots_max=settings.instances_cached_max,
         session_seconds=session_seconds,
+        checkpoint_turns_max=settings.checkpoint_turns_max,
+        checkpoint_seconds_max=settings.checkpoint_seconds_max,
+        snapshot_records_min=settings.snapshot_records_min,
         retention_seconds=settings.retention.total_seconds() or None,
         replay_always=replay_always,
     )
