@@ -42,6 +42,10 @@ class WorkerProcess:
         except httpx.HTTPError:
             return False
 
+    def metrics(self) -> list[str]:
+        """What it tells Prometheus, line by line."""
+        return httpx.get(f"http://127.0.0.1:{self.port}/metrics").text.splitlines()
+
     def terminate(self) -> None:
         """Ask it to stop in order."""
         self._process.terminate()
