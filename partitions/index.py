@@ -194,7 +194,7 @@ def _leap(streams: Sequence[_Stream], place: bytes, budget: int) -> tuple[bytes 
 def _streams(store: Store, query: ListQuery, last: bytes) -> list[_Stream]:
     streams: list[_Stream] = []
     if query.prefix and (listed := _prefix_places(store, query.prefix)) is not None:
-        streams.append(_Listed(listed))
+        streams.append(_Listed([place for place in listed if place < last]))
     if query.held:
         streams.append(_Scanned(store, _HELD, last))
     streams.extend(_Scanned(store, _tag(key, value), last) for key, value in query.tags.items())

@@ -87,6 +87,10 @@ def replaced_hub(identity: HubIdentity, topic: str, opened: str, found: str) -> 
     )
 
 
+class SettingRefused(HubRefused):
+    """A property of the log's clients cannot be what it is; the message names it."""
+
+
 class HistoryWriter(Protocol):
     """The append side of one history partition, with a producer of its own (R4)."""
 

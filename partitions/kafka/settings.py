@@ -9,7 +9,7 @@ from typing import TypeVar
 from confluent_kafka import Consumer, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
-from ..ports import HubRefused
+from ..ports import SettingRefused
 from ..topics import HubTopics
 from .client_logs import LOGGER
 from .properties import CONSUMER_ONLY, FILES, FIXED, GROUP_ONLY, PRODUCER_ONLY
@@ -46,7 +46,7 @@ class KafkaSettings:
         HubTopics(self.hub)
         for name, reason in FIXED.items():
             if name in self.properties:
-                raise HubRefused(f"[kafka] {name} cannot be set: {reason}")
+                raise SettingRefused(f"[kafka] {name} cannot be set: {reason}")
 
     @property
     def topics(self) -> HubTopics:
@@ -139,7 +139,7 @@ class KafkaSettings:
         try:
             return kind({**common, **defaults, **own, **fixed, "error_cb": self.refusals.note}, logger=LOGGER)
         except (KafkaException, TypeError, ValueError) as error:
-            raise HubRefused(f"[kafka] cannot be used: {_reason(error)}{_unreadable(own)}") from error
+            raise SettingRefused(f"[kafka] cannot be used: {_reason(error)}{_unreadable(own)}") from error
 
 
 def _reason(error: Exception) -> str:

@@ -26,6 +26,8 @@ _PREFIX = "PERDURE_"
 _KAFKA_PREFIX = "PERDURE_KAFKA_"
 # Read by our own commands and tests, not by the product.
 _OTHER_VARIABLES = frozenset({"PERDURE_DEBUG", "PERDURE_REQUIRE_KAFKA"})
+# How alike a variable and a setting are where one is a slip of the other; other programs may have variables of this prefix too.
+_CLOSE = 0.8
 _SECRET_WORDS = (
     "password",
     "passphrase",
@@ -88,12 +90,12 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """Settings and the source of each: `flag`, a variable, a file, or `default`. `ignored` are variables that look like settings
-    and are none."""
+    and are none, each with the one that was perhaps meant, or ""."""
 
     settings: Settings
     sources: Mapping[str, str]
     file: Path | None = None
-    ignored: tuple[str, ...] = ()
+    ignored: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
 
     def named_now(self, name: str) -> bool:
         """True where a flag or a variable gives the value: whoever started this process meant it."""
@@ -122,13 +124,22 @@ def load_settings(
     settings = Settings(**values, kafka=MappingProxyType(kafka))
     hide(secrets_of(settings))
     _check(settings, sources)
-    return Loaded(settings, sources, file, tuple(ignored))
+    return Loaded(settings, sources, file, ignored)
 
 
 def find_upwards(name: str, directory: Path) -> Path | None:
     """The nearest file or folder of this name, here or above."""
     directory = directory.absolute()
     return next((found for each in (directory, *directory.parents) if (found := each / name).exists()), None)
+
+
+def written(value: Any) -> int | float | str:
+    """A setting's value as it is written in the file."""
+    if isinstance(value, timedelta):
+        seconds = value.total_seconds()
+        unit, size = next(((unit, size) for unit, size in _UNITS if seconds % size == 0), ("s", 1))
+        return f"{seconds / size:g}{unit}" if seconds else "0"
+    return value if isinstance(value, int | float | str) else str(value)
 
 
 def is_secret(key: str) -> bool:
@@ -192,9 +203,9 @@ def _flattened(table: Any, file: Path, prefix: str = "") -> dict[str, KafkaValue
 
 def _take_variables(
     environment: Mapping[str, str], values: dict[str, Any], kafka: dict[str, KafkaValue], sources: dict[str, str]
-) -> list[str]:
+) -> Mapping[str, str]:
     known = {f"{_PREFIX}{each.name.upper()}": each.name for each in fields(Settings) if each.name != "kafka"}
-    ignored: list[str] = []
+    ignored: dict[str, str] = {}
     for variable in sorted(environment):
         if variable in known:
             name = known[variable]
@@ -205,7 +216,9 @@ def _take_variables(
             kafka[name] = environment[variable]
             sources[f"kafka.{name}"] = variable
         elif variable.startswith(_PREFIX) and variable not in _OTHER_VARIABLES:
-            ignored.append(f"{variable} is no setting{_did_you_mean(variable, known)}")
+            word = variable.removeprefix(_PREFIX).lower()
+            close = get_close_matches(word, known.values(), n=1, cutoff=_CLOSE)
+            ignored[variable] = f"{_PREFIX}{close[0].upper()}" if close else ""
     return ignored
 
 
@@ -242,6 +255,9 @@ def _text(value: Any) -> str:
 
 def _path(value: Any) -> Path:
     return value if isinstance(value, Path) else Path(_text(value)).expanduser()
+
+
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
 
 
 def _span(value: Any) -> timedelta:

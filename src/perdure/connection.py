@@ -2,19 +2,23 @@
 
 import json
 import os
+import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from .client.transport import Transport
 from .config import KafkaValue, Loaded, Settings
-from .errors import ConfigError
+from .errors import ConfigError, HubUnavailable
 
 if TYPE_CHECKING:
     from perdure.partitions.kafka import KafkaSettings
 
 DEV_FILE = "dev.json"
+HUB_FILE = "hub.json"
+_LISTENS_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,9 @@ def find_dev(directory: Path) -> RunningDev | None:
     """The dev that serves this state directory, if it is running."""
     try:
         found = RunningDev(**json.loads((directory / DEV_FILE).read_text(encoding="utf-8")))
+        return found if _is_running(found.pid) and _listens(found.url) else None
     except (OSError, ValueError, TypeError):
         return None
-    return found if _is_running(found.pid) else None
 
 
 def _is_running(pid: int) -> bool:
@@ -55,21 +59,52 @@ def _is_running(pid: int) -> bool:
     return True
 
 
+def _listens(url: str) -> bool:
+    """Its process was killed, perhaps, and left its file; the pid may be another's by now."""
+    address = urlsplit(url)
+    try:
+        socket.create_connection((address.hostname or "", address.port or 0), _LISTENS_SECONDS).close()
+    except OSError:
+        return False
+    return True
+
+
+def has_embedded_hub(directory: Path) -> bool:
+    """True where `perdure dev` has run."""
+    return (directory / HUB_FILE).exists()
+
+
 def connect_transport(loaded: Loaded) -> Transport:
-    """The way in that the settings name: what a flag or variable says, then a running dev, then perdure.toml. Raises ConfigError."""
+    """The way in that the settings name: what a flag or variable says, then a running dev, then perdure.toml. Raises ConfigError,
+    and HubUnavailable where there is a hub that nobody runs."""
     settings = loaded.settings
-    dev = find_dev(settings.dir)
-    meant = loaded.named_now("url") or loaded.named_now("brokers")
-    if dev is not None and not meant:
-        return http_transport(dev.url, "")
+    dev = None if is_elsewhere(loaded) else find_dev(settings.dir)
+    if dev is not None:
+        return http_transport(dev.url, settings.token)
     # Brokers that were meant now win over a url that stands in the file.
     if settings.url and (loaded.named_now("url") or not loaded.named_now("brokers")):
         return http_transport(settings.url, settings.token)
     if settings.brokers:
         return kafka_transport(settings.hub, settings.brokers, settings.kafka)
+    if has_embedded_hub(settings.dir):
+        raise HubUnavailable(f"nobody runs the hub in {settings.dir}: start `perdure dev`")
     raise ConfigError(
-        f"there is no hub to ask: `perdure dev` does not run in {settings.dir}, and neither --url nor --brokers is set"
+        f"there is no hub to ask: neither brokers nor a url is set, and there is none in {settings.dir}; start `perdure dev`, or "
+        "name one with --brokers or --url"
     )
+
+
+def is_elsewhere(loaded: Loaded) -> bool:
+    """True where a flag or a variable names a hub that is not the directory's."""
+    return loaded.named_now("url") or loaded.named_now("brokers")
+
+
+def looks_at_directory(loaded: Loaded) -> bool:
+    """True where reads may look at the state directory itself: a hub stands there, nobody runs it, and no other one is meant."""
+    settings = loaded.settings
+    if is_elsewhere(loaded) or not has_embedded_hub(settings.dir):
+        return False
+    return find_dev(settings.dir) is None and (loaded.named_now("dir") or not (settings.url or settings.brokers))
 
 
 def http_transport(url: str, token: str) -> Transport:
@@ -79,7 +114,7 @@ def http_transport(url: str, token: str) -> Transport:
 
 
 def kafka_transport(hub: str, brokers: str, properties: Mapping[str, KafkaValue]) -> Transport:
-    """The way in through Kafka alone. Raises HubRefused where a property cannot be set."""
+    """The way in through Kafka alone. Raises ConfigError where a property cannot be set."""
     from perdure.partitions.kafka import KafkaLog
 
     from .client.log_transport import LogTransport
@@ -89,7 +124,7 @@ def kafka_transport(hub: str, brokers: str, properties: Mapping[str, KafkaValue]
 
 
 def kafka_settings(hub: str, brokers: str, properties: Mapping[str, KafkaValue]) -> "KafkaSettings":
-    """What Kafka's clients are made with. Raises HubRefused."""
+    """What Kafka's clients are made with. Raises ConfigError."""
     from perdure.partitions.kafka import KafkaSettings as Made
 
     from .client.hubs import open_errors

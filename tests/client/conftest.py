@@ -5,9 +5,14 @@ from collections.abc import Iterator
 import pytest
 
 from perdure.client import Client
-from tests.client.ways import InProcess, OverHttp, OverKafka, Way
+from tests.client.ways import InProcess, OverHttp, OverKafka, OverServe, Way
 
-WAYS = ["in-process", "http", pytest.param("kafka", marks=pytest.mark.kafka)]
+WAYS = [
+    "in-process",
+    "http",
+    pytest.param("kafka", marks=pytest.mark.kafka),
+    pytest.param("serve", marks=pytest.mark.kafka),
+]
 
 
 @pytest.fixture(scope="module", params=WAYS)
@@ -19,8 +24,10 @@ def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             way = InProcess(directory)
         case "http":
             way = OverHttp(directory)
-        case _:
+        case "kafka":
             way = OverKafka(directory, request.getfixturevalue("kafka_servers"))
+        case _:
+            way = OverServe(directory, request.getfixturevalue("kafka_servers"))
     yield way
     way.close()
 

@@ -1,7 +1,7 @@
 """A hub in this process for the tests of clients, API and commands: the embedded log and a worker in a thread."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from perdure.partitions.embedded.log import EmbeddedLog
 from perdure.partitions.holdings import OwnerSettings
 from perdure.partitions.membership import SoleMembership
 from perdure.partitions.partitioner import partition_of
+from perdure.partitions.ports import Assigned
 from perdure.partitions.rocksdb import RocksStores
 from perdure.worker import Worker, WorkerSettings
 
@@ -69,6 +70,14 @@ async def greedy(ctx: OrchestrationContext, size: int) -> int:
     return len(await ctx.call_activity(make_text, size))
 
 
+class ShareOf(SoleMembership):
+    """Membership of a worker that owns some partitions, where nobody owns the others."""
+
+    def __init__(self, partitions: Sequence[int]) -> None:
+        super().__init__(0)
+        self._changes = [Assigned(tuple(partitions))]
+
+
 class RunningHub:
     """A hub with a worker."""
 
@@ -78,8 +87,8 @@ class RunningHub:
         self._code = code
         self._start_worker()
 
-    def _start_worker(self) -> None:
-        membership = SoleMembership(PARTITIONS)
+    def _start_worker(self, partitions: Sequence[int] = range(PARTITIONS)) -> None:
+        membership = ShareOf(partitions)
         self.worker = Worker(self._code, self.log, membership, self._stores, WorkerSettings(OwnerSettings("test")))
         self._thread = threading.Thread(target=self.worker.run, daemon=True)
         self._thread.start()
@@ -89,9 +98,9 @@ class RunningHub:
         self.worker.stop()
         self._thread.join(30)
 
-    def restart_worker(self, code: App | None = None) -> None:
+    def restart_worker(self, code: App | None = None, partitions: Sequence[int] = range(PARTITIONS)) -> None:
         self._code = code or self._code
-        self._start_worker()
+        self._start_worker(partitions)
 
     def close(self) -> None:
         self.stop_worker()

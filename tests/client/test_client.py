@@ -22,8 +22,9 @@ from perdure.errors import (
     StartUnknown,
     WaitTimeout,
 )
+from perdure.partitions.partitioner import partition_of
 from perdure.schemas.events import Status
-from tests.client.hub import app, big, echo, listen, welcome
+from tests.client.hub import PARTITIONS, app, big, echo, listen, welcome
 from tests.client.ways import Way
 
 
@@ -192,6 +193,7 @@ def test_list_filters_and_pages(client: Client) -> None:
     assert [f"{prefix}-{n}" for n in (1, 3, 5)] == ids(tags={"odd": "1"})
     assert 8 == len(ids(created_from=began - timedelta(seconds=1)))
     assert [] == ids(created_to=began - timedelta(seconds=1))
+    assert [] == ids(created_from=datetime.now(UTC) + timedelta(hours=1))
     assert [] == ids(held=True)
 
     seen: list[str] = []
@@ -261,6 +263,46 @@ def test_where_nobody_answers_a_start_is_unknown_and_safe_to_repeat(way: Way) ->
         again = client.start(echo, "once", instance_id=name, request_id=caught.value.request_id)
         assert "once" == again.result(30)
         assert 1 == len(client.list(prefix=name))
+
+
+def test_all_partitions_are_asked_and_silent_ones_are_named(way: Way) -> None:
+    """A list that is not whole says so; what is on a partition without an owner is not said to be missing."""
+    names = {partition_of(name, PARTITIONS): name for name in (new_id("home") for _ in range(40))}
+    with way.connect() as client:
+        for name in names.values():
+            client.start(listen, instance_id=name)
+    way.stop_worker()
+    way.restart_worker(partitions=(0, 1))
+    with way.connect() as client:
+        for name in (names[0], names[1]):
+            assert Status.RUNNING == client.instance(name).get().status
+    with way.connect(timeout=3.0) as client:
+        page = client.list(prefix="home-")
+        assert ({names[0], names[1]}, (2,)) == ({instance.instance_id for instance in page}, page.silent)
+        with pytest.raises(NoAnswer, match="partitions 2 did not answer"):
+            list(client.list_all(prefix="home-"))
+        with pytest.raises(NoAnswer, match=r"partition 2 .*worker"):
+            client.instance(names[2]).get()
+        with pytest.raises(StartUnknown, match=r"partition 2 .*worker"):
+            client.start(echo, 1, instance_id=names[2])
+    way.stop_worker()
+    way.restart_worker()
+    with way.connect() as client:
+        until(lambda: 3 == len(client.list(prefix="home-")))
+
+
+def test_an_event_for_nobody_is_told_to_its_sender_and_kept_as_a_dead_letter(way: Way, client: Client) -> None:
+    name = new_id("nobody")
+    with pytest.raises(InstanceNotFound, match=name):
+        client.instance(name).raise_event("go", "lost")
+
+    until(lambda: name.encode() in [letter["perdure-instance"] for letter in way.dead_letters()])
+    letter = next(each for each in way.dead_letters() if each["perdure-instance"] == name.encode())
+    assert b"event 'go' for an instance that does not exist" == letter["perdure-reason"]
+    ended = client.start(echo, 1)
+    ended.result(20)
+    with pytest.raises(InstanceFinished, match="COMPLETED"):
+        ended.raise_event("go", "late")
 
 
 def test_the_async_client_does_the_same(way: Way) -> None:

@@ -1,21 +1,30 @@
 """The ways into a hub: each with a worker that can be stopped and started again, and clients as a user would make them."""
 
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+from confluent_kafka import Consumer, TopicPartition
+
 from perdure.actors.app import App
 from perdure.client import AsyncClient, Client
+from perdure.partitions.embedded.log import EmbeddedLog
 from perdure.partitions.holdings import OwnerSettings
 from perdure.partitions.kafka import KafkaLog, KafkaMembership, KafkaSettings, create_hub
+from perdure.partitions.ports import Membership
 from perdure.partitions.rocksdb import RocksStores
 from perdure.serve import ApiServer, create_api
 from perdure.serve.server import bind
 from perdure.worker import Worker, WorkerSettings
-from tests.client.hub import PARTITIONS, RunningHub, app
+from tests.client.hub import PARTITIONS, RunningHub, ShareOf, app
+
+ALL = range(PARTITIONS)
 
 
 class Way(Protocol):
@@ -27,7 +36,12 @@ class Way(Protocol):
 
     def stop_worker(self) -> None: ...
 
-    def restart_worker(self, code: App | None = None) -> None: ...
+    def restart_worker(self, code: App | None = None, partitions: Sequence[int] = ALL) -> None:
+        """`partitions`: nobody owns the others."""
+
+    def dead_letters(self) -> list[dict[str, bytes]]:
+        """What is said of each dead letter, the oldest first."""
+        ...
 
     def close(self) -> None: ...
 
@@ -36,6 +50,7 @@ class InProcess:
     """Over the hub's own log, in its process."""
 
     def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self.hub = RunningHub(directory)
         self.stop_worker: Callable[[], None] = self.hub.stop_worker
         self.restart_worker: Callable[..., None] = self.hub.restart_worker
@@ -46,12 +61,15 @@ class InProcess:
     def connect_async(self, timeout: float = 20.0) -> AsyncClient:
         return AsyncClient.over(self.hub.log.share(), timeout=timeout)
 
+    def dead_letters(self) -> list[dict[str, bytes]]:
+        return [dict(record.headers) for record in EmbeddedLog.open_reader(self._directory).read_dead_letters()]
+
     def close(self) -> None:
         self.hub.close()
 
 
 class OverHttp(InProcess):
-    """Through `perdure serve`'s API, with a token."""
+    """Through the API, with a token."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -80,14 +98,15 @@ class OverKafka:
         self._code = app
         self.restart_worker()
 
-    def restart_worker(self, code: App | None = None) -> None:
+    def restart_worker(self, code: App | None = None, partitions: Sequence[int] = ALL) -> None:
         self._code = code or self._code
         self._stack = ExitStack()
         log = KafkaLog.open(self.settings)
         self._stack.callback(log.close)
         stores = RocksStores(self._directory / "stores")
         self._stack.callback(stores.close)
-        membership = KafkaMembership(self.settings, log.wake)
+        whole = len(partitions) == PARTITIONS
+        membership: Membership = KafkaMembership(self.settings, log.wake) if whole else ShareOf(partitions)
         self._worker = Worker(self._code, log, membership, stores, WorkerSettings(OwnerSettings("test")))
         self._thread = threading.Thread(target=self._worker.run, daemon=True)
         self._thread.start()
@@ -103,6 +122,52 @@ class OverKafka:
     def connect_async(self, timeout: float = 20.0) -> AsyncClient:
         return AsyncClient.kafka(self.settings.hub, self.settings.servers, timeout=timeout)
 
+    def dead_letters(self) -> list[dict[str, bytes]]:
+        reader = Consumer({"bootstrap.servers": self.settings.servers, "group.id": "test"})
+        topic = self.settings.topics.dead_letter
+        end = reader.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)[1]
+        reader.assign([TopicPartition(topic, 0, 0)])
+        letters = [message for _ in range(end) if (message := reader.poll(10)) is not None]
+        reader.close()
+        return [{name: value or b"" for name, value in letter.headers() or []} for letter in letters]
+
     def close(self) -> None:
         if self._thread.is_alive():
             self.stop_worker()
+
+
+class OverServe(OverKafka):
+    """Through `perdure serve`, a process of its own, in front of a hub on Kafka."""
+
+    def __init__(self, directory: Path, servers: str) -> None:
+        super().__init__(directory, servers)
+        command = [
+            sys.executable,
+            "-m",
+            "perdure",
+            "serve",
+            "--brokers",
+            servers,
+            "--hub",
+            self.settings.hub,
+            "--port",
+            "0",
+        ]
+        settings = {"PERDURE_TOKEN": "secret", "PERDURE_REQUEST_TIMEOUT": "2", "PERDURE_LOG_LEVEL": "error"}
+        self._process = subprocess.Popen(
+            command, cwd=directory, env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stderr is not None
+        self.url = self._process.stderr.readline().split()[0]
+
+    def connect(self, timeout: float = 20.0) -> Client:
+        return Client.http(self.url, "secret", timeout=timeout)
+
+    def connect_async(self, timeout: float = 20.0) -> AsyncClient:
+        return AsyncClient.http(self.url, "secret", timeout=timeout)
+
+    def close(self) -> None:
+        self._process.terminate()
+        code, said = self._process.wait(30), self._process.stderr and self._process.stderr.read()
+        super().close()
+        assert (0, "") == (code, said)

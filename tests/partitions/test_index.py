@@ -130,6 +130,16 @@ def test_a_change_touches_only_what_differs_and_a_purge_leaves_nothing(
     assert [] == list(store.scan(b"", b"\xff"))
 
 
+def test_a_prefix_alone_keeps_to_the_creation_window() -> None:
+    store = MemoryStores().open(0)
+    keep(store, *(replace(CREATED, instance_id=f"order-{number}", created_ms=number) for number in range(9)))
+
+    assert ["order-8", "order-7"] == ids(store, prefix="order-", created_from_ms=7)
+    assert ["order-1", "order-0"] == ids(store, prefix="order-", created_to_ms=2)
+    assert ["order-4"] == ids(store, prefix="order-", created_from_ms=4, created_to_ms=5)
+    assert [] == ids(store, prefix="order-", created_from_ms=9)
+
+
 def test_a_turn_that_changes_no_entry_writes_the_header_alone() -> None:
     old = replace(CREATED, input=b'"%s"' % bytes(b"x" * 10_000), tags={"k": "v"})
     changes = index_changes(old, replace(old, updated_ms=2_000, history_events=9))

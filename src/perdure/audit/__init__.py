@@ -7,7 +7,7 @@ a last record that was changed, shows only against a head that was kept elsewher
 from collections.abc import Iterable
 
 from .decisions import Decisions, ReplayedCode
-from .export import ExportError, Records, find_beginning, read_export, read_log, write_export
+from .export import ExportError, History, Records, find_beginning, read_export, read_log, write_export
 from .partition import PartitionAudit, Scope
 from .report import AuditReport, Blame, Counts, Finding, Head
 
@@ -18,6 +18,7 @@ __all__ = [
     "ExportError",
     "Finding",
     "Head",
+    "History",
     "Records",
     "ReplayedCode",
     "audit_records",

@@ -41,9 +41,10 @@ class _Stretch:
         return self._history.read_history(self._partition, self._span.start, self._span.end)
 
 
-def read_log(history: History) -> dict[int, Iterable[LogRecord]]:
-    """The history of every partition, as far as it goes now. Reading blocks."""
-    return {partition: _Stretch(history, partition) for partition in range(history.identity.partition_count)}
+def read_log(history: History, partitions: Iterable[int] | None = None) -> dict[int, Iterable[LogRecord]]:
+    """The history of these partitions (of all), as far as it goes now. Reading blocks."""
+    wanted = range(history.identity.partition_count) if partitions is None else partitions
+    return {partition: _Stretch(history, partition) for partition in wanted}
 
 
 def find_beginning(records: Iterable[LogRecord]) -> Base | None:

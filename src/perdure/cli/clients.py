@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from perdure.client import AsyncClient, Client
 from perdure.client.transport import Transport
 from perdure.config import Loaded
-from perdure.connection import connect_transport, find_dev
+from perdure.connection import connect_transport, looks_at_directory
 
 
 @contextmanager
@@ -25,11 +25,3 @@ def _transport(loaded: Loaded, *, reads: bool) -> Transport:
 
         return DirectoryTransport(loaded.settings.dir)
     return connect_transport(loaded)
-
-
-def looks_at_directory(loaded: Loaded) -> bool:
-    """True where a hub stands in the state directory, nobody runs it, and nothing else was asked for."""
-    settings = loaded.settings
-    if loaded.named_now("url") or loaded.named_now("brokers") or not (settings.dir / "hub.json").exists():
-        return False
-    return find_dev(settings.dir) is None and (loaded.named_now("dir") or not (settings.url or settings.brokers))

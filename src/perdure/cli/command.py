@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from perdure.config import Loaded, load_settings
 from perdure.errors import (
     AppNotLoaded,
     ConfigError,
     HubError,
+    HubRefused,
     InstanceNotFound,
     InvalidRequest,
     NoAnswer,
@@ -30,6 +32,7 @@ from perdure.errors import (
 from perdure.masking import masked, visible
 
 BAD_ANSWER, USAGE, NOT_FOUND, TIMED_OUT, UNAVAILABLE, REFUSED, OUR_FAULT = 1, 2, 5, 6, 7, 8, 70
+AUDIT_USAGE = 64
 # The most particular first.
 _EXIT_CODES: tuple[tuple[type[PerdureError], int], ...] = (
     (NotCompleted, BAD_ANSWER),
@@ -39,6 +42,7 @@ _EXIT_CODES: tuple[tuple[type[PerdureError], int], ...] = (
     (InstanceNotFound, NOT_FOUND),
     (WaitTimeout, TIMED_OUT),
     (NoAnswer, UNAVAILABLE),
+    (HubRefused, REFUSED),
     (HubError, UNAVAILABLE),
     (RequestRefused, REFUSED),
     (PerdureError, OUR_FAULT),
@@ -63,11 +67,11 @@ _LOGS: dict[str, Any] = {
 }
 
 
-def command(*flags: str, logs: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def command(*flags: str, logs: bool = False, usage: int = USAGE) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a function a command: its first parameter is the loaded configuration, made from files, variables and flags.
 
     `flags` are those of its own parameters that are settings; None is one that was not given. `logs` adds --log-level and
-    --log-format.
+    --log-format. `usage` is the exit code where it was called wrongly.
     """
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,7 +80,7 @@ def command(*flags: str, logs: bool = False) -> Callable[[Callable[..., Any]], C
         @functools.wraps(function)
         def run(**given: Any) -> None:
             wanted = {name: given.pop(name) for name in (*shared, *flags)}
-            guarded(lambda: act(load_settings(wanted), given))
+            guarded(lambda: act(_load(wanted), given), usage)
 
         def act(loaded: Loaded, given: dict[str, Any]) -> Any:
             if not logs:
@@ -117,7 +121,30 @@ def quiet_logs() -> None:
     configure_logs("warning" if os.environ.get("PERDURE_DEBUG") else "critical")
 
 
-def guarded(act: Callable[[], Any]) -> None:
+class AuditCommand(TyperCommand):
+    """A command of which 2 says something else than that it was called wrongly."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().make_context(*arguments, **options)
+        except Exception as error:
+            if getattr(error, "exit_code", None) == USAGE:
+                error.exit_code = AUDIT_USAGE  # type: ignore[attr-defined]
+            raise
+
+
+def _load(flags: dict[str, Any]) -> Loaded:
+    """The configuration; a variable that was probably meant to be a setting is named, since it does nothing."""
+    loaded = load_settings(flags)
+    for variable, meant in loaded.ignored.items():
+        if meant:
+            from .output import note
+
+            note(f"[yellow]ignored:[/] {variable} is no setting; did you mean {meant}?")
+    return loaded
+
+
+def guarded(act: Callable[[], Any], usage: int = USAGE) -> None:
     """Act; show what goes wrong in a line or two and exit with its code. What `act` returns is the exit code."""
     try:
         code = act() or 0
@@ -132,7 +159,8 @@ def guarded(act: Callable[[], Any]) -> None:
     except PerdureError as error:
         say_traceback()
         say_error(str(error))
-        raise typer.Exit(exit_code_of(error)) from None
+        code = exit_code_of(error)
+        raise typer.Exit(usage if code == USAGE else code) from None
     except Exception as error:  # noqa: BLE001 - said in a line, and with --debug where it came from
         say_traceback()
         say_error(f"{type(error).__name__}: {error}; this is a fault of perdure's: run again with `perdure --debug`")

@@ -5,7 +5,7 @@ from typing import Any
 
 import typer
 
-from perdure.config import Loaded, Settings, is_secret
+from perdure.config import Loaded, Settings, is_secret, written
 from perdure.masking import MASK, masked
 
 from .command import command
@@ -37,8 +37,8 @@ def config(loaded: Loaded, json: Json = False) -> None:
                 name, shown, Text(source, style="dim" if source == "default" else ""), Text(text, style="dim")
             )
         answers().print(table)
-    for line in loaded.ignored:
-        note(f"[yellow]ignored:[/] {line}")
+    if others := [variable for variable, meant in loaded.ignored.items() if not meant]:
+        note(f"no settings of perdure's: {', '.join(others)}")
 
 
 def _rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:
@@ -46,9 +46,8 @@ def _rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:
     rows: list[tuple[str, Any, str, str]] = []
     for each in fields(Settings):
         if each.name != "kafka":
-            value = getattr(loaded.settings, each.name)
-            shown = value if isinstance(value, int | float | str) else str(value)
-            rows.append((each.name, _masked(each.name, shown), loaded.sources[each.name], each.metadata["help"]))
+            value = written(getattr(loaded.settings, each.name))
+            rows.append((each.name, _masked(each.name, value), loaded.sources[each.name], each.metadata["help"]))
     for name, value in sorted(loaded.settings.kafka.items()):
         rows.append((f"kafka.{name}", _masked(name, value), loaded.sources[f"kafka.{name}"], "librdkafka's"))
     return rows

@@ -7,7 +7,7 @@ import typer
 from perdure.config import Loaded
 
 from .command import command
-from .starting import Id, Json, _pair, read_time
+from .starting import Id, Json, complete_status, read_pair, read_time
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,10 @@ def get(loaded: Loaded, instance_id: Id, json: Json = False) -> None:
 def list_instances(
     loaded: Loaded,
     status: Annotated[
-        list[str] | None, typer.Option("--status", "-s", help="One of these; may be given several times.")
+        list[str] | None,
+        typer.Option(
+            "--status", "-s", help="One of these; may be given several times.", autocompletion=complete_status
+        ),
     ] = None,
     name: Annotated[str | None, typer.Option("--name", "-n", help="The orchestration.")] = None,
     prefix: Annotated[str | None, typer.Option("--prefix", help="What the id begins with.")] = None,
@@ -55,7 +58,7 @@ def list_instances(
 
     options = ListOptions(
         status=status or (),
-        tags=dict(_pair(each, "--tag") for each in tag or ()),
+        tags=dict(read_pair(each, "--tag") for each in tag or ()),
         created_from=None if created_from is None else read_time(created_from),
         created_to=None if created_to is None else read_time(created_to),
         held=held,

@@ -1,18 +1,4 @@
-"""The command `perdure`: its subcommands and what holds for all of them.
-
-Exit codes:
-
-    0  done, or the answer is good
-    1  the answer is bad: the instance failed, was cancelled or was terminated
-    2  the command line or the configuration is wrong; for `audit`: the log is broken
-    3  `audit`: the code decides otherwise than the log
-    4  `audit`: the code is not there
-    5  not found: the instance
-    6  time is over, and the instance goes on
-    7  unavailable: no hub, no worker, no answer; for a start, done or not, safe to repeat
-    8  refused: the id exists, the instance has ended or has not ended
-    70 a fault of ours
-"""
+"""The command `perdure`: its subcommands and what holds for all of them. docs/CLI.md has the table of its exit codes."""
 
 import os
 import sys

@@ -30,6 +30,16 @@ def register(app: typer.Typer) -> None:
     app.command("raise", rich_help_panel=panel)(raise_event)
 
 
+def complete_if_exists(incomplete: str) -> list[str]:
+    return [word for word in ("reject", "return", "replace") if word.startswith(incomplete)]
+
+
+def complete_status(incomplete: str) -> list[str]:
+    from perdure.client.requests import STATUSES
+
+    return [name for name in STATUSES if name.startswith(incomplete.upper())]
+
+
 @command()
 def start(
     loaded: Loaded,
@@ -40,10 +50,17 @@ def start(
     at: Annotated[
         str | None, typer.Option("--at", help="When: ISO 8601 with its zone, or in a while: +90s, +10m, +2h, +1d.")
     ] = None,
-    if_exists: Annotated[str, typer.Option("--if-exists", help="reject, return or replace.")] = "reject",
+    if_exists: Annotated[
+        str,
+        typer.Option("--if-exists", help="reject, return or replace.", autocompletion=complete_if_exists),
+    ] = "reject",
     replace_status: Annotated[
         list[str] | None,
-        typer.Option("--replace-status", help="A status that replace may end; default: those that have ended."),
+        typer.Option(
+            "--replace-status",
+            help="A status that replace may end; default: those that have ended.",
+            autocompletion=complete_status,
+        ),
     ] = None,
     event: Annotated[list[str] | None, typer.Option("--event", help="NAME=JSON, raised before the first turn.")] = None,
     request_id: Annotated[
@@ -61,11 +78,13 @@ def start(
 
     options = StartOptions(
         instance_id=instance_id,
-        tags=dict(_pair(each, "--tag") for each in tag or ()),
+        tags=dict(read_pair(each, "--tag") for each in tag or ()),
         start_at=None if at is None else read_time(at),
         if_exists=if_exists,
         replace_statuses=replace_status or (),
-        events=[(name, read_json(text, "--event")) for name, text in (_pair(each, "--event") for each in event or ())],
+        events=[
+            (name, read_json(text, "--event")) for name, text in (read_pair(each, "--event") for each in event or ())
+        ],
     )
     if request_id is not None:
         options["request_id"] = request_id
@@ -181,7 +200,7 @@ def read_time(text: str) -> datetime:
     return moment if moment.tzinfo is not None else moment.astimezone()
 
 
-def _pair(text: str, flag: str) -> tuple[str, str]:
+def read_pair(text: str, flag: str) -> tuple[str, str]:
     key, found, value = text.partition("=")
     if not found:
         raise ConfigError(f"{flag} wants NAME=VALUE, found {text!r}")

@@ -9,7 +9,7 @@ import orjson
 from perdure.errors import HubRefused, HubUnavailable
 from perdure.partitions.embedded.reader import EmbeddedReader
 from perdure.partitions.partitioner import partition_of
-from perdure.partitions.ports import Log, Store
+from perdure.partitions.ports import Log, Store, StoreCorrupt
 from perdure.partitions.queries import Queries, Replies
 from perdure.partitions.recovery import PartitionRefused, read_only
 from perdure.partitions.rocksdb import RocksStores
@@ -109,8 +109,16 @@ class DirectoryTransport:
             assert self._stores is not None
             try:
                 with open_errors():
-                    base = self._stores.open_reader(partition)
+                    base = self._open_base(partition)
                     self._views[partition] = read_only(cast("Log", reader), partition, base)
             except PartitionRefused as error:
                 raise HubRefused(str(error)) from error
         return self._views[partition]
+
+    def _open_base(self, partition: int) -> Store | None:
+        """The newest snapshot, if it can be read: without it the log is folded from its start (R14)."""
+        assert self._stores is not None
+        try:
+            return self._stores.open_reader(partition)
+        except StoreCorrupt:
+            return None

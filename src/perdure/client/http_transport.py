@@ -120,6 +120,7 @@ class HttpTransport:
         """Send until it is answered. Raises what the API says, HubUnavailable if it was never reached, NoAnswer."""
         began = time.monotonic()
         reached = False
+        told: PerdureError | None = None  # what the API said last, which tells more than that it is silent now
         for pause in _pauses():
             left = began + seconds - time.monotonic()
             try:
@@ -131,11 +132,11 @@ class HttpTransport:
                 over = not reached and time.monotonic() - began >= _CONNECT_SECONDS_MAX
             except httpx.HTTPError as error:
                 reached, over = True, False
-                trouble = NoAnswer(f"no answer from {self._url} ({type(error).__name__})")
+                trouble = told or NoAnswer(f"no answer from {self._url} ({type(error).__name__})")
             else:
                 if answer.status_code < 400:
                     return answer
-                trouble = error_of(answer)
+                trouble = told = error_of(answer)
                 reached, over = True, answer.status_code != 503
             if over or time.monotonic() + pause >= began + seconds:
                 raise trouble
@@ -207,6 +208,8 @@ def error_of(answer: httpx.Response) -> PerdureError:
             f"{masked(str(answer.request.url))} answered {answer.status_code}, and not as Perdure's API does"
         )
     kind = _KINDS.get(code, RequestRefused)
+    if issubclass(kind, errors.Unauthorized):
+        detail = f"{answer.request.url.host}:{answer.request.url.port} wants a token, or another one than was given; set PERDURE_TOKEN"
     instance_id = str(problem.get("instance_id", ""))
     if issubclass(kind, StartUnknown):
         return kind(detail, instance_id, str(problem.get("request_id", "")))

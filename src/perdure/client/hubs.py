@@ -3,15 +3,17 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from perdure.errors import HubError, HubMissing, HubRefused, HubUnavailable
+from perdure.errors import ConfigError, HubMissing, HubRefused, HubUnavailable, PerdureError
 from perdure.partitions import ports
 from perdure.partitions.skew import ClockOff
 from perdure.partitions.topics import HubNameRefused
 
-_ERRORS: tuple[tuple[type[Exception], type[HubError]], ...] = (
+# The most particular first.
+_ERRORS: tuple[tuple[type[Exception], type[PerdureError]], ...] = (
+    (ports.SettingRefused, ConfigError),
+    (HubNameRefused, ConfigError),
     (ports.HubMissing, HubMissing),
     (ports.HubRefused, HubRefused),
-    (HubNameRefused, HubRefused),
     (ports.LogRefused, HubRefused),
     (ports.LogUnavailable, HubUnavailable),
     (ports.LogLocked, HubUnavailable),
@@ -25,7 +27,7 @@ _ERRORS: tuple[tuple[type[Exception], type[HubError]], ...] = (
 
 @contextmanager
 def open_errors() -> Iterator[None]:
-    """Raise what the log raises as HubError."""
+    """Raise what the log raises as HubError, or ConfigError where it is about a setting."""
     try:
         yield
     except tuple(kind for kind, _ in _ERRORS) as error:

@@ -254,8 +254,8 @@ def statuses_of(statuses: Sequence[Status | str]) -> tuple[Status, ...]:
     found: list[Status] = []
     for status in statuses:
         name = status.name if isinstance(status, Status) else status.upper()
-        if name not in _STATUSES:
-            raise InvalidRequest(f"a status is one of {', '.join(_STATUSES)}; found {status!r}")
+        if name not in STATUSES:
+            raise InvalidRequest(f"a status is one of {', '.join(STATUSES)}; found {status!r}")
         found.append(Status[name])
     return tuple(found)
 
@@ -285,7 +285,7 @@ _REUSE = {
     IfExists.RETURN: ReusePolicy.RETURN,
     IfExists.REPLACE: ReusePolicy.REPLACE,
 }
-_STATUSES = tuple(status.name for status in Status if status != Status.CONTINUED_AS_NEW)
+STATUSES = tuple(status.name for status in Status if status != Status.CONTINUED_AS_NEW)
 
 
 # Answers.

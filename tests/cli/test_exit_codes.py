@@ -1,0 +1,88 @@
+"""docs/CLI.md has every exit code, and each means what it says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from perdure.cli import command
+from perdure.errors import (
+    AppNotLoaded,
+    ConfigError,
+    HubMissing,
+    HubRefused,
+    HubUnavailable,
+    InstanceAlreadyExists,
+    InstanceFinished,
+    InstanceNotFound,
+    InvalidRequest,
+    NoAnswer,
+    PayloadTooLarge,
+    PerdureError,
+    StartUnknown,
+    Unauthorized,
+    WaitTimeout,
+)
+from tests.cli.conftest import perdure_here
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "CLI.md"
+
+
+def documented() -> dict[int, str]:
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {int(code): meaning for code, meaning in rows}
+
+
+def test_the_page_lists_exactly_the_codes_that_there_are() -> None:
+    from perdure.audit import Blame
+
+    codes = {code for _, code in command._EXIT_CODES} | {blame.value for blame in Blame}
+
+    assert sorted(codes | {0, command.AUDIT_USAGE, 130}) == sorted(documented())
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "meaning"),
+    [
+        (InvalidRequest("x"), 2, "command line"),
+        (PayloadTooLarge("x"), 2, "command line"),
+        (ConfigError("x"), 2, "configuration"),
+        (AppNotLoaded("x"), 2, "configuration"),
+        (InstanceNotFound("x"), 5, "not found"),
+        (WaitTimeout("x"), 6, "time is over"),
+        (NoAnswer("x"), 7, "no answer"),
+        (StartUnknown("x"), 7, "safe to repeat"),
+        (HubMissing("x"), 7, "no hub"),
+        (HubUnavailable("x"), 7, "unavailable"),
+        (InstanceAlreadyExists("x"), 8, "the id is taken"),
+        (InstanceFinished("x"), 8, "has ended"),
+        (Unauthorized("x"), 8, "refused"),
+        (HubRefused("x"), 8, "topics are not what they must be"),
+        (PerdureError("x"), 70, "fault of ours"),
+    ],
+)
+def test_each_error_has_its_code(error: PerdureError, code: int, meaning: str) -> None:
+    assert code == command.exit_code_of(error)
+    assert meaning in documented()[code]
+
+
+def test_the_help_names_them_too() -> None:
+    helped = " ".join(perdure_here("--help", cwd=Path.cwd()).out.split())
+
+    for word in ("5 not found", "6 time over", "7 unavailable", "8 refused"):
+        assert word in helped
+
+
+def test_a_fault_of_ours_is_a_line_and_a_traceback_only_with_debug(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(command, "load_settings", fail)
+    done = perdure_here("list", cwd=tmp_path)
+
+    assert (70, "") == (done.code, done.out)
+    assert "ZeroDivisionError: a bug; this is a fault of perdure's" in done.err
+    assert "Traceback" not in done.err
+    assert "Traceback" in perdure_here("--debug", "list", cwd=tmp_path).err
