@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..ports import HubIdentity, HubMissing, HubRefused, LogLocked
+from ..private import open_private
 from .journal import sync_directory
 
 FORMAT = 1
@@ -33,7 +34,7 @@ class HubFile:
             "partition_count": identity.partition_count,
         }
         draft = directory / f"{HUB_FILE}.draft"
-        with draft.open("w", encoding="utf-8") as file:
+        with open(draft, "w", encoding="utf-8", opener=open_private) as file:
             json.dump(content, file, indent=2)
             file.write("\n")
             file.flush()
@@ -81,7 +82,7 @@ def open_hub_file(directory: Path, hub: str, partition_count: int | None) -> Hub
 
 def lock_directory(directory: Path) -> IO[str]:
     """Take the directory for this process until the file is closed. Raises LogLocked."""
-    lock = (directory / LOCK_FILE).open("a+", encoding="utf-8")
+    lock = open(directory / LOCK_FILE, "a+", encoding="utf-8", opener=open_private)  # noqa: SIM115 - held until the hub is closed
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

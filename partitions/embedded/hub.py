@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 
 from ..ports import BufferFull, Clock, HubIdentity, LogRecord, LogSpan, LogUnavailable
+from ..private import make_private
 from .directory import lock_directory, open_hub_file
 from .frames import Entry, EntryKind
 from .journal import SEGMENT_BYTES, Journal
@@ -26,6 +27,8 @@ INBOX = "inbox"
 DEAD_LETTER = "dead-letter"
 REPLIES = "replies"
 # Room for a payload of the largest size (actors/limits.py) with its envelope, as on Kafka.
+# What stands in a hub's directory: its own, and the stores and the state file of the process that runs it.
+CONTENT = ("hub.json*", "lock", HISTORY, INBOX, DEAD_LETTER, "stores", "dev.*", "worker-*")
 RECORD_BYTES_MAX = 1_048_576
 QUEUE_BYTES_MAX = 64 << 20
 BATCH_BYTES_MAX = 8 << 20
@@ -86,10 +89,10 @@ class EmbeddedHub:
         clock: Clock | None = None,
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
-        """Open or create. Raises LogLocked, HubRefused, LogCorrupt, LogUnavailable."""
+        """Open or create. Raises LogLocked, HubRefused, NotPrivate, LogCorrupt, LogUnavailable."""
         self.directory = directory
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            make_private(directory, CONTENT)
             self._directory_lock = lock_directory(directory)
             try:
                 self.identity: HubIdentity = open_hub_file(directory, hub, partition_count).identity

@@ -15,6 +15,7 @@ from typing import IO
 import structlog
 
 from ..ports import LogCorrupt, LogRecord, LogSpan, LogTruncated
+from ..private import make_private, open_private
 from .frames import (
     BATCH_HEAD_BYTES,
     Broken,
@@ -183,7 +184,7 @@ class Journal:
 
     def _start_appending(self) -> None:
         if not self._segments:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_private(self._directory, ("*.segment",))
             self._add_segment(0)
         self._file = os.open(self._segments[-1].path, _APPEND)
 
@@ -197,7 +198,7 @@ class Journal:
         path = self._directory / f"{number:012d}.segment"
         head = SegmentHead(tuple(self._ends), tuple(self._starts))
         try:
-            with path.open("wb") as file:
+            with open(path, "wb", opener=open_private) as file:
                 file.write(encode_head(head))
                 file.flush()
                 os.fsync(file.fileno())

@@ -27,6 +27,7 @@ from rocksdict import (
 )
 
 from ..ports import Change, StoreCorrupt, StoreLocked, StoreUnavailable
+from ..private import make_private, open_private
 
 FORMAT = "1"
 # Texts of the environment's faults; what is left when a store cannot be opened is a fault of the store itself.
@@ -65,7 +66,7 @@ class RocksStores:
         self._lock: IO[str] | None = None
 
     def hold(self) -> None:
-        """Take the directory now. Raises StoreLocked, StoreUnavailable."""
+        """Take the directory now. Raises StoreLocked, NotPrivate, StoreUnavailable."""
         self._hold_slot()
 
     def open(self, partition: int) -> "RocksStore":
@@ -73,7 +74,7 @@ class RocksStores:
         self._hold_slot()
         path = self._path(partition)
         try:
-            path.mkdir(exist_ok=True)
+            make_private(path, ("*",))
             _check_format(path)
         except OSError as error:
             raise StoreUnavailable(f"cannot use the store at {path}: {error}") from error
@@ -111,8 +112,8 @@ class RocksStores:
         if self._lock is not None:
             return
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            lock = (self._directory / "lock").open("w")
+            make_private(self._directory, ("lock", "partition-*"))
+            lock = open(self._directory / "lock", "w", opener=open_private)  # noqa: SIM115 - held until the stores are closed
         except OSError as error:
             raise StoreUnavailable(f"cannot use the store directory {self._directory}: {error}") from error
         try:
@@ -268,7 +269,8 @@ def _check_format(path: Path) -> None:
     if not file.exists():
         if (path / "CURRENT").exists():
             raise StoreCorrupt(f"the store at {path} names no format; this build reads {FORMAT}")
-        file.write_text(FORMAT + "\n")
+        with open(file, "w", opener=open_private) as new:
+            new.write(FORMAT + "\n")
     found = file.read_text().strip()
     if found != FORMAT:
         raise StoreCorrupt(f"the store at {path} is of format {found!r}; this build reads {FORMAT}")

@@ -6,6 +6,7 @@ those that the protocol fixes; so does a variable: `PERDURE_KAFKA_SASL_PASSWORD`
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -158,13 +159,27 @@ def _found(key: str, value: Any) -> str:
 
 
 def _default_directory(file: Path | None, directory: Path) -> Path:
-    """Beside perdure.toml; without one, the nearest that is there; else here."""
+    """Beside perdure.toml; without one, the nearest that is there and ours; else here."""
     if file is not None:
         return file.parent / STATE_NAME
-    return find_upwards(STATE_NAME, directory) or directory / STATE_NAME
+    directory = directory.absolute()
+    there = (each / STATE_NAME for each in (directory, *directory.parents))
+    return next(
+        (each for each in there if each.exists() and each.stat().st_uid == os.geteuid()), directory / STATE_NAME
+    )
+
+
+def _check_owner(file: Path) -> None:
+    """Refuse a file that anybody may have put above us: it names an app to import, and where our token and inputs go."""
+    owner, place = file.stat().st_uid, file.parent.stat()
+    if owner not in (0, os.geteuid()) and place.st_mode & stat.S_IWOTH:
+        raise ConfigError(
+            f"{file} belongs to user {owner} and stands where everybody may write, so it is not followed; remove it, or work elsewhere"
+        )
 
 
 def _take_file(file: Path, values: dict[str, Any], kafka: dict[str, KafkaValue], sources: dict[str, str]) -> None:
+    _check_owner(file)
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -231,7 +246,7 @@ def _converted(name: str, value: Any, source: str) -> Any:
     convert = _CONVERT[kind]
     try:
         return convert(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(f"{source}: {name} must be {_KIND_NAMES[kind]}, found {_found(name, value)}") from None
 
 

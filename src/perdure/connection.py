@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from perdure.partitions.private import open_private
+
 from .client.transport import Transport
 from .config import KafkaValue, Loaded, Settings
 from .errors import ConfigError, HubUnavailable
+from .loopback import is_loopback
 
 if TYPE_CHECKING:
     from perdure.partitions.kafka import KafkaSettings
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 DEV_FILE = "dev.json"
 HUB_FILE = "hub.json"
 _LISTENS_SECONDS = 1.0
+_PID_END = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class RunningDev:
         """Write the state file whole or not at all."""
         file = Path(self.directory) / DEV_FILE
         draft = file.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        with open(draft, "w", encoding="utf-8", opener=open_private) as out:
+            json.dump(asdict(self), out)
         draft.replace(file)
 
     def forget(self) -> None:
@@ -43,10 +48,24 @@ class RunningDev:
 def find_dev(directory: Path) -> RunningDev | None:
     """The dev that serves this state directory, if it is running."""
     try:
-        found = RunningDev(**json.loads((directory / DEV_FILE).read_text(encoding="utf-8")))
+        found = decode_dev((directory / DEV_FILE).read_text(encoding="utf-8"))
         return found if _is_running(found.pid) and _listens(found.url) else None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def decode_dev(text: str) -> RunningDev:
+    """What a state file says. Raises ValueError."""
+    content = json.loads(text)
+    if not isinstance(content, dict):
+        raise ValueError(f"{DEV_FILE} is an object, found {text[:40]!r}")
+    url, pid, directory = (content.get(name) for name in ("url", "pid", "directory"))
+    if not isinstance(url, str) or not isinstance(pid, int) or isinstance(pid, bool) or not isinstance(directory, str):
+        raise ValueError(f"{DEV_FILE} names url, pid and directory, found {text[:40]!r}")
+    # A number below 1 means a group of processes, or all of them.
+    if not 0 < pid < _PID_END or urlsplit(url).scheme != "http" or not urlsplit(url).hostname:
+        raise ValueError(f"{DEV_FILE} names a process and an address, found {text[:40]!r}")
+    return RunningDev(url, pid, directory)
 
 
 def _is_running(pid: int) -> bool:
@@ -74,13 +93,18 @@ def has_embedded_hub(directory: Path) -> bool:
     return (directory / HUB_FILE).exists()
 
 
+def _dev_token(dev: RunningDev, settings: Settings) -> str:
+    """Our token goes to no other machine because a file in a directory says so."""
+    return settings.token if is_loopback(urlsplit(dev.url).hostname or "") else ""
+
+
 def connect_transport(loaded: Loaded) -> Transport:
     """The way in that the settings name: what a flag or variable says, then a running dev, then perdure.toml. Raises ConfigError,
     and HubUnavailable where there is a hub that nobody runs."""
     settings = loaded.settings
     dev = None if is_elsewhere(loaded) else find_dev(settings.dir)
     if dev is not None:
-        return http_transport(dev.url, settings.token)
+        return http_transport(dev.url, _dev_token(dev, settings))
     # Brokers that were meant now win over a url that stands in the file.
     if settings.url and (loaded.named_now("url") or not loaded.named_now("brokers")):
         return http_transport(settings.url, settings.token)

@@ -89,6 +89,7 @@ def test_no_command_shows_a_secret_whatever_goes_wrong(tmp_path: Path) -> None:
         (("start", "doomed", "--wait", "--input", '"x"'), url),
         (("hub", "describe"), bad),
         (("--debug", "worker", "app:app", "--port", "0"), kafka),
+        (("--debug", "worker", "app:app", "--port", "0", "--processes", "2"), bad),
         (("--debug", "audit"), {**kafka, "PERDURE_KAFKA_SASL_PASWORD": "x"}),
         (("hub", "acls"), kafka),
         (("list",), {"PERDURE_URL": f"ftp://me:{USERINFO}@127.0.0.1"}),
@@ -102,7 +103,7 @@ def test_no_command_shows_a_secret_whatever_goes_wrong(tmp_path: Path) -> None:
     assert all("exit 0" in output for output in outputs[:2])
     assert MASK in outputs[0]
     # They went as far as they should: an error, where it was asked for with its traceback.
-    assert all("error: " in output for output in outputs[2:7])
+    assert all("error: " in output for output in outputs[2:8])
     assert all("Traceback" in output for output in outputs if "--debug" in output)
 
 
@@ -133,24 +134,6 @@ def test_no_log_line_answer_or_metric_of_a_running_dev_shows_a_secret(tmp_path: 
             process.wait(30)
         assert "worker.draining" in log.read_text(), log.read_text()
         check_clean(log.read_text())
-
-
-def test_no_worker_process_that_dies_shows_a_secret(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(APP)
-    log = tmp_path / "workers.log"
-    bad = {**KAFKA, "PERDURE_BROKERS": "127.0.0.1:1", "PERDURE_KAFKA_SSL_KEYSTORE_LOCATION": str(tmp_path / "app.py")}
-    with log.open("wb") as out:
-        command = [sys.executable, "-m", "perdure", "--debug", "worker", "app:app", "--port", "0", "--processes", "2"]
-        environment = {**os.environ, **CANARIES, **bad}
-        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=out, stderr=out)
-    try:
-        until(lambda: log.read_text().count("worker.died") >= 2, log.read_text)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
-
-    assert "Traceback" in log.read_text()
-    check_clean(log.read_text())
 
 
 @pytest.mark.kafka

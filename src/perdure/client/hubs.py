@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from perdure.errors import ConfigError, HubMissing, HubRefused, HubUnavailable, PerdureError
 from perdure.partitions import ports
+from perdure.partitions.private import NotPrivate
 from perdure.partitions.skew import ClockOff
 from perdure.partitions.topics import HubNameRefused
 
@@ -14,6 +15,7 @@ _ERRORS: tuple[tuple[type[Exception], type[PerdureError]], ...] = (
     (HubNameRefused, ConfigError),
     (ports.HubMissing, HubMissing),
     (ports.HubRefused, HubRefused),
+    (NotPrivate, HubRefused),
     (ports.LogRefused, HubRefused),
     (ports.LogUnavailable, HubUnavailable),
     (ports.LogLocked, HubUnavailable),

@@ -1,6 +1,5 @@
 """Serving the API: where it may listen, and a server that can be run or embedded."""
 
-import ipaddress
 import socket
 import threading
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from perdure.errors import ConfigError
+from perdure.loopback import is_loopback
 
 STOP_SECONDS = 5
 
@@ -20,15 +20,6 @@ def check_address(host: str, token: str) -> None:
         raise ConfigError(
             f"host {host} can be reached from other machines, and that needs a token: set PERDURE_TOKEN, or bind to 127.0.0.1"
         )
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def bind(host: str, port: int, *, or_any: bool = False) -> socket.socket:
