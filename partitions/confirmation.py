@@ -239,6 +239,11 @@ class Confirmation:
             code, fields["held"] = ReplyCode.HELD, {"kind": held.kind, "reason": held.reason}
         self._home.replies.send(answer.reply_to, answer.request_id, code, orjson.dumps(fields), as_of)
 
+    @property
+    def quiet(self) -> bool:
+        """All that was decided is confirmed."""
+        return not self._epoch.in_flight
+
     # Results of activities, and what a held instance needs.
 
     def take_results(self) -> list[Inbound]:

@@ -60,7 +60,8 @@ class Epoch(Generic[T]):
         self._digest = run.digest
         self._record_bytes_max = record_bytes_max
         self.confirmed_offset = run.claim_offset
-        self._in_flight: deque[tuple[int, Appended[T] | None]] = deque()
+        self._in_flight: deque[tuple[int, int, Appended[T] | None]] = deque()
+        self._in_flight_bytes = 0
         self._unsent: deque[tuple[str, bytes]] = deque()
         self.number = run.claim_offset
         self.next_offset = run.claim_offset + 1
@@ -69,6 +70,10 @@ class Epoch(Generic[T]):
     def in_flight(self) -> int:
         """Records appended and not yet confirmed."""
         return len(self._in_flight)
+
+    @property
+    def in_flight_bytes(self) -> int:
+        return self._in_flight_bytes
 
     @property
     def backlog(self) -> int:
@@ -90,7 +95,8 @@ class Epoch(Generic[T]):
             previous, self._digest = self._digest, extend_digest(self._digest, value)
             place = Place(self.next_offset, previous, self._digest)
             appended = Appended(first, place, effect)
-            self._in_flight.append((self.next_offset, appended if part == len(pieces) - 1 else None))
+            self._in_flight.append((self.next_offset, len(value), appended if part == len(pieces) - 1 else None))
+            self._in_flight_bytes += len(value)
             self.next_offset += 1
             self._unsent.append((instance_id, value))
         assert appended is not None
@@ -114,11 +120,12 @@ class Epoch(Generic[T]):
         for report in self._writer.take_reports():
             if not self._in_flight:
                 raise EpochEnded(f"epoch {self.number}: a report of a record that was not sent")
-            expected, appended = self._in_flight[0]
+            expected, size, appended = self._in_flight[0]
             if report.offset != expected:
                 found = f"landed at {report.offset}" if report.offset is not None else f"unknown: {report.error}"
                 raise EpochEnded(f"epoch {self.number}: record expected at offset {expected}, {found}")
             self._in_flight.popleft()
+            self._in_flight_bytes -= size
             self.confirmed_offset = expected
             if appended is not None:
                 confirmed.append(appended)

@@ -18,7 +18,7 @@ from .archive import Archive
 from .fold import Fold
 from .instances import Instances
 from .intake import Intake
-from .keys import ACTIVITY, DUE_TURN, LOCAL, OUTBOX, end_of, parse_activity_key, parse_outbox_key
+from .keys import ACTIVITY, LOCAL, OUTBOX, end_of, parse_activity_key, parse_outbox_key
 from .ledger import decode_due_activity
 from .outbox import Outbox, decode_dead_letter
 from .ports import Clock, Log, Store, Stores
@@ -45,8 +45,12 @@ class OwnerSettings:
     inbox_topic: str = "inbox"
     limits: Limits = field(default_factory=Limits)
     appends_in_flight_max: int = 5_000
+    appends_bytes_max: int = 64_000_000
     round_messages_max: int = 500
     inbox_depth_max: int = 5_000
+    inbox_bytes_max: int = 64_000_000
+    outbox_depth_max: int = 10_000
+    outbox_bytes_max: int = 64_000_000
     slots_max: int = 10_000
     checkpoint_turns_max: int = 10_000
     checkpoint_bytes_max: int = 20_000_000
@@ -152,6 +156,12 @@ class Holdings:
     def _count_snapshot(self) -> None:
         self.counts.snapshots += 1
 
+    @property
+    def outbox_is_full(self) -> bool:
+        """True while no message should be taken that could make for more sends (R10)."""
+        settings = self.settings
+        return self.outbox.depth >= settings.outbox_depth_max or self.outbox.bytes >= settings.outbox_bytes_max
+
     def _restore_outbox(self) -> None:
         for key, message in self.store.scan(OUTBOX, end_of(OUTBOX)):
             target, sequence = parse_outbox_key(key)
@@ -166,10 +176,6 @@ class Holdings:
             (int.from_bytes(key[1:], "big"), decode_inbound(message))
             for key, message in self.store.scan(LOCAL, end_of(LOCAL))
         ]
-
-    def read_due_turns(self) -> list[str]:
-        """Instances with facts that their code may see now."""
-        return [key[1:].decode() for key, _ in self.store.scan(DUE_TURN, end_of(DUE_TURN))]
 
     def read_lost(self) -> tuple[list[Inbound], list[Inbound]]:
         """Activities that an owner before us dispatched and that are not running here: those to dispatch again at once, and

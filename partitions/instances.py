@@ -8,6 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 from perdure.actors.errors import TurnInterrupted
@@ -87,7 +88,7 @@ class Instances:
 
     def _evict(self) -> None:
         """Drop the coldest slots; the newest is the one asked for, and stays."""
-        for instance_id in list(self._slots)[: len(self._slots) - self._slots_max]:
+        for instance_id in list(islice(self._slots, len(self._slots) - self._slots_max)):
             slot = self._slots[instance_id]
             if not slot.unconfirmed and slot.held is None:
                 slot.close()

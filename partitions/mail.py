@@ -5,7 +5,7 @@ inbox record becomes mail, a letter, an answer or a count, and none is dropped w
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from perdure.actors.outgoing import Answer
@@ -14,6 +14,7 @@ from perdure.schemas.messages import Inbound
 from perdure.schemas.records import DEAD_LETTER
 
 from .confirmation import Confirmation
+from .due_turns import DueTurns
 from .holdings import Holdings
 from .intake import Kind, Taken
 from .outbox import encode_dead_letter
@@ -59,27 +60,30 @@ class Round:
 
 
 class Mailbox:
-    """All that waits for the instances of one partition. `ready` are those with facts that their code may see now, `deferred` those
-    whose first turn waits until running work is done (R10)."""
+    """All that waits for the instances of one partition. At a limit on what drains without the inbox (sends that nobody has taken
+    yet), the inbox waits; results still come in (R10)."""
 
     def __init__(self, holdings: Holdings, confirmation: Confirmation) -> None:
         self._home = holdings
         self._confirmation = confirmation
         self._inbox: deque[LogRecord] = deque()
+        self._inbox_bytes = 0
         self._locals = deque(Mail(message, local=sequence) for sequence, message in holdings.read_locals())
         at_once, alone = holdings.read_lost()
         self._lost, self._suspects = deque(at_once), deque(alone)
         self._suspect: Inbound | None = None
-        self.ready = deque(holdings.read_due_turns())
-        self.deferred: dict[str, None] = {}
+        self.due_turns = DueTurns(holdings.store, holdings.settings.slots_max)
 
     @property
-    def inbox_depth(self) -> int:
-        return len(self._inbox)
+    def inbox_load(self) -> float:
+        """How full the inbox in memory is; 1 and above: no more of it should be read."""
+        settings = self._home.settings
+        return max(len(self._inbox) / settings.inbox_depth_max, self._inbox_bytes / settings.inbox_bytes_max)
 
-    def receive(self, records: Iterable[LogRecord]) -> None:
+    def receive(self, records: Sequence[LogRecord]) -> None:
         """Take inbox records, in order."""
         self._inbox.extend(records)
+        self._inbox_bytes += sum(map(_size_of, records))
 
     def send_local(self, message: Inbound, sequence: int) -> None:
         """Keep a send to ourselves for the next round."""
@@ -96,27 +100,32 @@ class Mailbox:
             mail.add(Mail(result))
         if draining:
             return mail
-        self._take_lost(mail)
-        for timer in home.timers.take_due(now_ms):
+        room = home.settings.round_messages_max
+        self._take_lost(mail, room)
+        for timer in home.timers.take_due(now_ms, room):
             due = ms.TimerDue(timer.execution_id, timer.task_id, timer.purpose, timer.due_ms)
             mail.add(Mail(Inbound(timer.instance_id, due)))
             home.counts.timers_fired += 1
             home.counts.timer_lateness_ms += now_ms - timer.due_ms
-        while self._locals:
+        for _ in range(min(len(self._locals), room)):
             mail.add(self._locals.popleft())
-        for _ in range(min(len(self._inbox), home.settings.round_messages_max)):
-            taken = home.intake.take(self._inbox.popleft())
-            if taken is not None:
-                self._sort(taken, mail)
-        if self.deferred and not home.parts.pool.saturated:
-            name = next(iter(self.deferred))
-            del self.deferred[name]
-            self.ready.append(name)
+        if not home.outbox_is_full:
+            self._take_inbox(mail, room)
+        if not home.parts.pool.saturated:
+            self.due_turns.take_deferred(quiet=self._confirmation.quiet)
         return mail
 
-    def _take_lost(self, mail: Round) -> None:
-        """Dispatches that never came back: all at once, but the suspects one after another."""
-        while self._lost:
+    def _take_inbox(self, mail: Round, room: int) -> None:
+        for _ in range(min(len(self._inbox), room)):
+            record = self._inbox.popleft()
+            self._inbox_bytes -= _size_of(record)
+            taken = self._home.intake.take(record)
+            if taken is not None:
+                self._sort(taken, mail)
+
+    def _take_lost(self, mail: Round, room: int) -> None:
+        """Dispatches that never came back: as they are, but the suspects one after another."""
+        for _ in range(min(len(self._lost), room)):
             mail.add(Mail(self._lost.popleft()))
         if self._suspect is not None and self._is_pending(self._suspect):
             return
@@ -164,3 +173,7 @@ class Mailbox:
         self._home.counts.dead_letters += 1
         headers = {"partition": str(self._home.partition), "offset": str(offset), "instance": instance_id}
         return Letter(DEAD_LETTER, instance_id, encode_dead_letter(reason, value, headers))
+
+
+def _size_of(record: LogRecord) -> int:
+    return len(record.value or b"")

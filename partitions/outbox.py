@@ -31,7 +31,8 @@ class _Target:
 
 
 class Outbox:
-    """All targets of one partition. `moved` holds the cursors to restate in the next turn."""
+    """All targets of one partition. `moved` holds the cursors to restate in the next turn; `depth` sends of `bytes` in all are not
+    known to be delivered."""
 
     def __init__(self, publisher: Publisher) -> None:
         self._publisher = publisher
@@ -39,11 +40,8 @@ class Outbox:
         self._closed = False
         self.moved: dict[int, int] = {}
         self.resent = 0
-
-    @property
-    def depth(self) -> int:
-        """Sends that are not known to be delivered."""
-        return sum(len(target.queue) for target in self._targets.values())
+        self.depth = 0
+        self.bytes = 0
 
     def offer(self, target: int, sequence: int, key: str, message: bytes) -> None:
         """Take one confirmed send; sequences of a target come in order and without a gap."""
@@ -52,6 +50,8 @@ class Outbox:
             f"outbox to {target}: {sequence} after {out.queue[-1][0]}"
         )
         out.queue.append((sequence, key, message))
+        self.depth += 1
+        self.bytes += len(message)
 
     def step(self, now_ms: int) -> bool:
         """Send what may be sent; true if something was."""
@@ -89,6 +89,8 @@ class Outbox:
                 return
             head = out.queue.popleft()
             assert head[0] == sequence, f"report of {sequence} before {head[0]}"
+            self.depth -= 1
+            self.bytes -= len(head[2])
             out.sent -= 1
             out.acked = sequence
             self.moved[number] = sequence

@@ -23,6 +23,8 @@ from .tenure import Tenure
 
 _log = structlog.get_logger("perdure.partitions")
 AWAY_SECONDS_MIN = 0.5
+# A paused inbox is read on when it is half empty, so that it does not stop and go with every record.
+RESUME_LOAD = 0.5
 AWAY_SECONDS_MAX = 5.0
 
 
@@ -79,7 +81,7 @@ class PartitionOwner:
         if self._tenure is None:
             return  # they were read for a tenure that is over; the next one reads from its own mark
         self._tenure.receive(records)
-        if not self._paused and self._tenure.inbox_depth > self._settings.inbox_depth_max:
+        if not self._paused and self._tenure.inbox_load >= 1:
             self._paused = True
             self._parts.log.inbox.pause(self.partition)
 
@@ -188,7 +190,7 @@ class PartitionOwner:
         except EpochEnded as end:
             self._lose(str(end))
             return True
-        if self._paused and self._tenure.inbox_depth < self._settings.inbox_depth_max // 2:
+        if self._paused and self._tenure.inbox_load < RESUME_LOAD:
             self._paused = False
             self._parts.log.inbox.resume(self.partition)
         return worked

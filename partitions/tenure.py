@@ -4,7 +4,7 @@ Rules of this file: decisions are made on the tip; the store, readers and the wo
 ends the whole Tenure is dropped, and with it every decision that was not confirmed.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from time import perf_counter
 
@@ -73,13 +73,14 @@ class Tenure:
             return None
         return Retention(home.store, home.partition, self._tip, home.instances.get, int(seconds * 1000))
 
-    def receive(self, records: Iterable[LogRecord]) -> None:
+    def receive(self, records: Sequence[LogRecord]) -> None:
         """Take inbox records, in order."""
         self._mailbox.receive(records)
 
     @property
-    def inbox_depth(self) -> int:
-        return self._mailbox.inbox_depth
+    def inbox_load(self) -> float:
+        """How full the inbox in memory is; 1 and above: no more of it should be read."""
+        return self._mailbox.inbox_load
 
     @property
     def checkpoint_age_seconds(self) -> float:
@@ -103,7 +104,7 @@ class Tenure:
         self._check_progress(worked)
         # 2. Back-pressure: while appends wait, decide nothing more; what frees them comes in by step 1 (R10).
         self._epoch.send_backlog()
-        if self._epoch.backlog or self._epoch.in_flight >= self._home.settings.appends_in_flight_max:
+        if self._epoch.backlog or self._is_full():
             return worked
         # 3. Mail; with care a part of it, once the log says what is tried (R13).
         now_ms = self._home.time.now_ms()
@@ -120,8 +121,15 @@ class Tenure:
         if self._confirmation.checkpoint_due or (self._retention is not None and self._retention.ready != NO_BASE):
             self.append_checkpoint()
         return (
-            worked or sent or bool(mail.mail or mail.idle or mail.reads or (self._mailbox.ready and not self.draining))
+            worked
+            or sent
+            or bool(mail.mail or mail.idle or mail.reads or (self._mailbox.due_turns.any_ready and not self.draining))
         )
+
+    def _is_full(self) -> bool:
+        """So much is on its way that nothing more is decided until some of it is confirmed."""
+        epoch, settings = self._epoch, self._home.settings
+        return epoch.in_flight >= settings.appends_in_flight_max or epoch.in_flight_bytes >= settings.appends_bytes_max
 
     def _check_progress(self, worked: bool) -> None:
         """A report that does not come in time ends the epoch: the record may be there or not, and recovery will see (R4)."""
@@ -139,8 +147,8 @@ class Tenure:
             for name in self._retention.take_expired(now_ms):
                 mail.add(Mail(Inbound(name, ms.Purge())))
                 self._home.counts.expired += 1
-        while self._mailbox.ready:
-            mail.mail.setdefault(self._mailbox.ready.popleft(), [])
+        for name in self._mailbox.due_turns.take():
+            mail.mail.setdefault(name, [])
         return mail
 
     def _take_portion(self, care: Care, now_ms: int) -> Round:
@@ -224,7 +232,7 @@ class Tenure:
             return True
         new = slot.state is None or (slot.state.turns_count <= 1 and len(slot.state.undelivered) > 0)
         if new and self._home.parts.pool.saturated:
-            self._mailbox.deferred[slot.instance_id] = None
+            self._mailbox.due_turns.defer(slot.instance_id)
             return False
         return True
 
@@ -359,8 +367,8 @@ class Tenure:
             slot.close()
         if after is None or slot.held is not None or turn.empty or self.draining:
             return
-        if slot.instance_id not in self._mailbox.deferred and may_decide(after, now_ms):
-            self._mailbox.ready.append(slot.instance_id)
+        if not self._mailbox.due_turns.is_deferred(slot.instance_id) and may_decide(after, now_ms):
+            self._mailbox.due_turns.add(slot.instance_id)
 
     def _close_round(self, mail: Round, now_ms: int) -> None:
         """One record for all that changed no instance. Reads write none: the next record moves the mark past them (R8)."""

@@ -41,13 +41,13 @@ class TimerQueue:
             if value is not None and key[0] == TIMER[0] and key < limit:
                 self._push(key)
 
-    def take_due(self, now_ms: int) -> list[TimerKey]:
-        """Timers due at `now_ms` that were not taken before, soonest first."""
+    def take_due(self, now_ms: int, count_max: int) -> list[TimerKey]:
+        """At most `count_max` timers due at `now_ms` that were not taken before, soonest first."""
         if now_ms + HORIZON_MS // 2 > self._horizon_ms:
             self._extend(now_ms)
         due: list[TimerKey] = []
         limit = timers_until(now_ms)
-        while self._heap and self._heap[0] < limit:
+        while self._heap and self._heap[0] < limit and len(due) < count_max:
             key = heapq.heappop(self._heap)
             self._known.discard(key)
             if self._store.get(key) is not None:

@@ -73,5 +73,5 @@ def test_what_an_audit_counts_is_what_was_asked_for() -> None:
     assert 9 == counts.activities_retried
     assert 9 == counts.timers_fired
     assert 7 == counts.claims
-    assert 94 == counts.records
+    assert sum(map(len, history().values())) == counts.records
     assert counts.records == counts.accepted + counts.void

@@ -9,6 +9,7 @@ import pytest
 
 from perdure.audit import AuditReport, audit_records, read_log
 from perdure.partitions.holdings import OwnerParts, OwnerSettings
+from perdure.partitions.index import ListQuery, list_instances
 from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStores, RandomFaults
 from perdure.partitions.owner import PartitionOwner
 from perdure.partitions.partitioner import partition_of
@@ -102,7 +103,17 @@ class Simulation:
         self.workers[1].die(self.dice)
         for number in range(ORDERS):
             self.start(f"order-{number}", "ship")
-        self.recover(800)
+        self.recover(600)
+        self.resume_held()
+        self.recover(200)
+
+    def resume_held(self) -> None:
+        """An order that was being tried whenever its worker was killed looks like poison (R13); somebody looks at it, and resumes it."""
+        for owner in self.workers[0].owners:
+            assert owner.holdings is not None
+            for header in list_instances(owner.holdings.store, ListQuery(held=True))[0]:
+                message = ms.Inbound(header.instance_id, ms.Resume())
+                self.client.publisher.publish_inbox(owner.partition, header.instance_id, encode_inbound(message))
 
     def audit(self) -> AuditReport:
         return audit_records(read_log(self.client), CODE)

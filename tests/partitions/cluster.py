@@ -109,11 +109,15 @@ class HandPool:
     def __init__(self, log: MemoryLog, *, automatic: bool) -> None:
         self._log = log
         self.automatic = automatic
-        self.saturated = False
+        self.running_max = 1_000_000
         self.dispatched: list[tuple[ActivityTask, int]] = []
         self.canceled: list[tuple[str, str, int | None]] = []
         self._running: list[ActivityTask] = []
         self._results: list[ActivityResult] = []
+
+    @property
+    def saturated(self) -> bool:
+        return len(self._running) >= self.running_max
 
     def dispatch(self, tasks: Sequence[ActivityTask]) -> None:
         self.dispatched += [(task, self._log.span_history(task.partition).end) for task in tasks]
