@@ -73,8 +73,11 @@ class OverHttp(InProcess):
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
+        self.serve()
+
+    def serve(self, port: int = 0) -> None:
         api = create_api(AsyncClient.over(self.hub.log.share(), timeout=2.0), "secret")
-        self.server = ApiServer(api, bind("127.0.0.1", 0))
+        self.server = ApiServer(api, bind("127.0.0.1", port))
         self.server.start()
 
     def connect(self, timeout: float = 20.0) -> Client:

@@ -15,11 +15,11 @@ from uuid import uuid4
 import httpx
 
 from perdure import errors
-from perdure.errors import HubUnavailable, NoAnswer, PerdureError, RequestRefused, StartUnknown
+from perdure.errors import HubUnavailable, InstanceNotFound, NoAnswer, PerdureError, RequestRefused, StartUnknown
 from perdure.masking import masked
 from perdure.schemas import messages as ms
 from perdure.schemas.events import Status
-from perdure.schemas.messages import ReusePolicy
+from perdure.schemas.messages import Purge, ReusePolicy
 from perdure.schemas.views import time_to_json
 
 from .requests import ListRequest, Started, StartRequest
@@ -28,15 +28,18 @@ from .views import View, decode_json, encode_json, held_of
 
 WAIT_SECONDS = 20.0
 _ANSWER_SECONDS = 10.0
+_SLACK_SECONDS = 2.0
 _CONNECT_SECONDS_MAX = 3.0
 _PAUSE_SECONDS = 0.2
 _PAUSE_SECONDS_MAX = 2.0
+# Told by the API, or by what stands in front of it.
+_PASSING = frozenset({429, 502, 503, 504})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Call:
-    """One request; `json` is its body."""
+    """One request; `json` is its body, `sent` how often it went out, `reached` whether it may have come to somebody."""
 
     method: str
     path: str
@@ -44,6 +47,8 @@ class _Call:
     params: Mapping[str, Any] | None = None
     request_id: str = ""
     patience_seconds: float = 0.0
+    sent: int = 0
+    reached: bool = False
 
 
 class HttpTransport:
@@ -56,6 +61,7 @@ class HttpTransport:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # A proxy has no way to this machine's own loopback.
         own = (urlsplit(url).hostname or "") in _LOOPBACK
+        self._reached = False
         self._http = httpx.AsyncClient(
             base_url=url.rstrip("/"), headers=headers, trust_env=not own, timeout=_ANSWER_SECONDS
         )
@@ -70,7 +76,9 @@ class HttpTransport:
         call = _Call("POST", "/v1/instances", encode_json(_start_body(request)), request_id=request.request_id)
         try:
             answer = await self._send(call, seconds)
-        except NoAnswer as error:
+        except (NoAnswer, HubUnavailable) as error:
+            if not call.reached:
+                raise  # nothing was sent, so nothing is unknown
             raise StartUnknown(
                 f"instance {request.instance_id!r} may have been started or not: {error}; start it again with the same "
                 f"instance_id and request_id {request.request_id!r}, and it is started once",
@@ -82,7 +90,13 @@ class HttpTransport:
 
     async def change(self, instance_id: str, change: Change, request_id: str, seconds: float) -> None:
         method, tail, json, params = _change_call(change)
-        await self._send(_Call(method, _path(instance_id) + tail, json, params, request_id), seconds)
+        call = _Call(method, _path(instance_id) + tail, json, params, request_id)
+        try:
+            await self._send(call, seconds)
+        except InstanceNotFound:
+            # The answer to the first sending was lost, and the instance is gone because of it.
+            if not (isinstance(change, Purge) and call.sent > 1):
+                raise
 
     async def get(self, instance_id: str, seconds: float) -> View:
         return await self._read(_Call("GET", _path(instance_id)), seconds)
@@ -93,10 +107,16 @@ class HttpTransport:
             left = max(until - time.monotonic(), 0)
             wait = min(left, WAIT_SECONDS)
             call = _Call("GET", f"{_path(instance_id)}/result", params={"wait": wait}, patience_seconds=wait)
-            answer = await self._send(call, wait + _ANSWER_SECONDS)
-            view: View = decode_json(answer.content)
-            if answer.status_code == 200:
-                return view
+            try:
+                answer = await self._send(call, min(wait + _ANSWER_SECONDS, left + _SLACK_SECONDS))
+            except (NoAnswer, HubUnavailable):
+                # Whoever waits goes on over a restart of the API, or of all workers; an API that never was there is an error.
+                if not self._reached:
+                    raise
+            else:
+                view: View = decode_json(answer.content)
+                if answer.status_code == 200:
+                    return view
             if time.monotonic() >= until:
                 return None
 
@@ -119,25 +139,26 @@ class HttpTransport:
     async def _send(self, call: _Call, seconds: float) -> httpx.Response:
         """Send until it is answered. Raises what the API says, HubUnavailable if it was never reached, NoAnswer."""
         began = time.monotonic()
-        reached = False
         told: PerdureError | None = None  # what the API said last, which tells more than that it is silent now
         for pause in _pauses():
             left = began + seconds - time.monotonic()
             try:
                 answer = await self._send_once(call, left)
-            except httpx.ConnectError as error:
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 trouble: PerdureError = HubUnavailable(
                     f"nothing answers at {self._url}: {error}; is `perdure dev` or `perdure serve` running there?"
                 )
-                over = not reached and time.monotonic() - began >= _CONNECT_SECONDS_MAX
+                over = not call.reached and time.monotonic() - began >= _CONNECT_SECONDS_MAX
             except httpx.HTTPError as error:
-                reached, over = True, False
+                call.reached, over = True, False
                 trouble = told or NoAnswer(f"no answer from {self._url} ({type(error).__name__})")
             else:
-                if answer.status_code < 400:
+                call.reached = True
+                if answer.status_code < 400 and _is_ours(answer):
+                    self._reached = True
                     return answer
                 trouble = told = error_of(answer)
-                reached, over = True, answer.status_code != 503
+                over = answer.status_code not in _PASSING
             if over or time.monotonic() + pause >= began + seconds:
                 raise trouble
             await asyncio.sleep(pause)
@@ -148,6 +169,7 @@ class HttpTransport:
         if call.json is not None:
             headers["Content-Type"] = "application/json"
         params = {name: value for name, value in (call.params or {}).items() if value not in (None, [])}
+        call.sent += 1
         timeout = max(min(left, _ANSWER_SECONDS + call.patience_seconds), 0.5)
         return await self._http.request(
             call.method, call.path, content=call.json, params=params or None, headers=headers, timeout=timeout
@@ -196,6 +218,11 @@ def _change_call(change: Change) -> tuple[str, str, bytes | None, Mapping[str, A
             return "DELETE", "", None, {"force": str(force).lower()}
         case ms.Cancel(reason) | ms.Suspend(reason) | ms.Resume(reason):
             return "POST", f"/{type(change).__name__.lower()}", encode_json({"reason": reason}), None
+
+
+def _is_ours(answer: httpx.Response) -> bool:
+    """False for the page of something else that answers at this address."""
+    return answer.status_code == 204 or answer.headers.get("content-type", "").startswith("application/json")
 
 
 def error_of(answer: httpx.Response) -> PerdureError:

@@ -1,0 +1,255 @@
+"""A hub that cannot be reached, at first or in the middle: a client says so in time, loses nothing, and goes on by itself."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from perdure.client import Client
+from perdure.errors import HubMissing, HubUnavailable, InvalidRequest, NoAnswer, StartUnknown, Unauthorized
+from perdure.schemas.events import Status
+from tests.broker import Broker, free_ports
+from tests.client.hub import echo, listen
+from tests.client.ways import OverHttp, OverKafka
+
+
+@pytest.mark.kafka
+def test_a_broker_that_goes_and_comes_back(mortal_broker: Broker, tmp_path: Path) -> None:
+    """What was acknowledged is there, what was not is safe to repeat, and who waits hears of the end."""
+    way = OverKafka(tmp_path, mortal_broker.servers)
+    with way.connect(timeout=60.0) as client, way.connect(timeout=1.5) as hasty, ThreadPoolExecutor(1) as waiting:
+        before = client.start(listen, instance_id="before")
+        hasty.start(echo, 1).result(30)
+        result = waiting.submit(before.result, 120)
+        mortal_broker.kill()
+        began = time.monotonic()
+        with pytest.raises(StartUnknown) as caught:
+            hasty.start(echo, "once", instance_id="once")
+        with pytest.raises(NoAnswer):
+            hasty.instance("before").get()
+        assert time.monotonic() - began < 15
+        mortal_broker.start()
+
+        again = client.start(echo, "once", instance_id="once", request_id=caught.value.request_id)
+        assert "once" == again.result(60)
+        before.raise_event("go", "still here")
+        assert "still here" == result.result(120)
+        assert ["once"] == [each.instance_id for each in client.list(prefix="once")]
+        assert 1 == sum(
+            event["type"] == "ExecutionStarted" for turn in again.history().turns for event in turn["events"]
+        )
+    way.close()
+
+
+def test_a_broker_that_is_not_there_is_named_in_time() -> None:
+    (port,) = free_ports(1)
+    client = Client.kafka("hub", f"127.0.0.1:{port}")
+    try:
+        with pytest.raises(HubUnavailable, match=f"no Kafka broker answered at 127.0.0.1:{port} within 10 s"):
+            client.start(echo, 1)
+    finally:
+        client.close()
+
+
+@pytest.mark.kafka
+def test_a_hub_that_is_not_there_is_named_with_what_creates_it(kafka_servers: str) -> None:
+    client = Client.kafka("nowhere", kafka_servers)
+    try:
+        with pytest.raises(HubMissing, match=r"hub 'nowhere' is not at .*`perdure hub create` creates it"):
+            client.start(echo, 1)
+    finally:
+        client.close()
+
+
+def test_an_api_that_is_not_there_is_named() -> None:
+    (port,) = free_ports(1)
+    client = Client.http(f"http://127.0.0.1:{port}", timeout=2.0)
+    try:
+        for ask in (client.open, client.list, lambda: client.instance("i").get()):
+            with pytest.raises(HubUnavailable, match=f"nothing answers at http://127.0.0.1:{port}.*is `perdure dev`"):
+                ask()
+        with pytest.raises(HubUnavailable):  # nothing was sent, so nothing is unknown
+            client.start(echo, 1)
+    finally:
+        client.close()
+
+
+@contextmanager
+def front_of(url: str, *, swallow: int) -> Iterator[str]:
+    """A proxy that passes requests on, but cuts the connection instead of giving the first answers back."""
+    target = httpx.URL(url)
+    listener = socket.create_server(("127.0.0.1", 0))
+    left = [swallow]
+
+    def serve(connection: socket.socket) -> None:
+        asked = [b""]
+        with connection, socket.create_connection((target.host, target.port or 0)) as behind:
+
+            def ask() -> None:
+                with suppress(OSError):
+                    while piece := connection.recv(1 << 20):
+                        if b" HTTP/1.1" in piece:
+                            asked[0] = piece[:6]
+                        behind.sendall(piece)
+                    behind.shutdown(socket.SHUT_WR)
+
+            threading.Thread(target=ask, daemon=True).start()
+            with suppress(OSError):
+                while piece := behind.recv(1 << 20):
+                    if left[0] > 0 and asked[0].startswith((b"POST", b"DELETE")):
+                        left[0] -= 1
+                        connection.shutdown(socket.SHUT_RDWR)
+                        return
+                    connection.sendall(piece)
+
+    def accept() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    listener.close()
+
+
+def test_a_connection_that_breaks_before_the_answer_repeats_nothing(tmp_path: Path) -> None:
+    way = OverHttp(tmp_path)
+    try:
+        with front_of(way.server.url, swallow=2) as url, Client.http(url, "secret", timeout=30.0) as client:
+            handle = client.start(listen, instance_id="once")
+            assert handle.started is not None
+            assert handle.started.created
+        with front_of(way.server.url, swallow=1) as url, Client.http(url, "secret", timeout=30.0) as client:
+            client.instance("once").raise_event("go", 1)
+            assert 1 == client.instance("once").result(20)
+        with front_of(way.server.url, swallow=1) as url, Client.http(url, "secret", timeout=30.0) as client:
+            client.instance("once").purge()
+        with way.connect() as client:
+            assert 0 == len(client.list(prefix="once"))
+    finally:
+        way.close()
+
+
+def test_a_start_whose_answer_never_comes_is_unknown_and_safe_to_repeat(tmp_path: Path) -> None:
+    way = OverHttp(tmp_path)
+    try:
+        with (
+            front_of(way.server.url, swallow=99) as url,
+            Client.http(url, "secret", timeout=1.0) as client,
+            pytest.raises(StartUnknown, match="start it again with the same") as caught,
+        ):
+            client.start(listen, instance_id="once")
+        with way.connect() as client:
+            again = client.start(listen, instance_id="once", request_id=caught.value.request_id)
+            assert again.started is not None
+            assert again.started.created
+            assert Status.RUNNING == again.get().status
+    finally:
+        way.close()
+
+
+def test_a_start_that_was_sent_before_its_api_went_away_is_unknown() -> None:
+    """A refused connection says nothing of what an earlier one brought."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def take_one() -> None:
+        connection, _ = listener.accept()
+        listener.close()
+        connection.recv(1 << 20)
+        connection.close()
+
+    threading.Thread(target=take_one, daemon=True).start()
+    client = Client.http(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=1.0)
+    try:
+        with pytest.raises(StartUnknown, match="may have been started or not"):
+            client.start(echo, 1)
+    finally:
+        client.close()
+
+
+def test_a_wait_goes_on_over_a_restart_of_the_api(tmp_path: Path) -> None:
+    way = OverHttp(tmp_path)
+    try:
+        with way.connect() as client, ThreadPoolExecutor(1) as waiting:
+            handle = client.start(listen)
+            result = waiting.submit(handle.result, 60)
+            port = httpx.URL(way.server.url).port or 0
+            way.server.close()
+            with pytest.raises(HubUnavailable):
+                client.list()
+            way.serve(port)
+            handle.raise_event("go", "still here")
+            assert "still here" == result.result(60)
+    finally:
+        way.close()
+
+
+def test_a_token_that_is_missing_or_wrong_is_said_with_the_way_out(tmp_path: Path) -> None:
+    way = OverHttp(tmp_path)
+    try:
+        for token in ("", "wrong"):
+            with Client.http(way.server.url, token) as client, pytest.raises(Unauthorized, match="set PERDURE_TOKEN"):
+                client.list()
+    finally:
+        way.close()
+
+
+def test_a_server_that_is_not_ours_is_said_to_be_none() -> None:
+    with strangers() as url:
+        client = Client.http(url, timeout=1.0)
+        try:
+            with pytest.raises(NoAnswer, match="answered 404, and not as Perdure's API does"):
+                client.instance("i").get()
+            for ask in (client.open, client.list):
+                with pytest.raises(NoAnswer, match="answered 200, and not as Perdure's API does"):
+                    ask()
+            with pytest.raises(StartUnknown, match="not as Perdure's API does"):
+                client.start(echo, 1)
+        finally:
+            client.close()
+
+
+@contextmanager
+def strangers() -> Iterator[str]:
+    """A web server that knows nothing of us: pages for everything, a 404 for instances."""
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = not self.path.startswith("/v1/instances/")
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            self.wfile.write(b"<html>welcome</html>")
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_what_is_refused_here_needs_no_hub() -> None:
+    (port,) = free_ports(1)
+    client = Client.kafka("hub", f"127.0.0.1:{port}")
+    try:
+        with pytest.raises(InvalidRequest):
+            client.start(echo, 1, instance_id="")
+        with pytest.raises(InvalidRequest):
+            client.list(limit=0)
+    finally:
+        client.close()
