@@ -4,6 +4,7 @@ Rules of this file: whatever is written to a log or as an error passes `masked`;
 that it can neither forge a line nor steer a terminal.
 """
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -35,6 +36,18 @@ def visible(text: str, keep: str = "") -> str:
         return text
     return "".join(
         character if character in keep or unicodedata.category(character) not in _INVISIBLE else _escape(character)
+        for character in text
+    )
+
+
+def visible_json(text: str) -> str:
+    """JSON in which such characters stand as escapes: the same value. Only its strings can hold them; the ends of its lines are kept."""
+    if text.isprintable():
+        return text
+    return "".join(
+        json.dumps(character)[1:-1]
+        if character != "\n" and unicodedata.category(character) in _INVISIBLE
+        else character
         for character in text
     )
 

@@ -175,13 +175,13 @@ _VERDICTS = {
 
 
 def _show(report: "AuditReport", *, checked: bool, json: bool) -> None:
-    from .output import answers, note, print_fields, print_json
+    from .output import note, print_fields, print_json, print_line
 
     if json:
         print_json(report.as_json() | {"decisions_checked": checked})
         return
     for finding in report.findings:
-        answers().print(str(finding), markup=False, highlight=False, soft_wrap=True)
+        print_line(str(finding))
     rows = {name.replace("_", " "): _shown(value) for name, value in report.counts.as_json().items()}
     rows |= {
         f"partition {partition} begins": f"at offset {offset}, a base; what was before it was trimmed"

@@ -138,9 +138,9 @@ def _load(flags: dict[str, Any]) -> Loaded:
     loaded = load_settings(flags)
     for variable, meant in loaded.ignored.items():
         if meant:
-            from .output import note
+            from .output import note, quoted
 
-            note(f"[yellow]ignored:[/] {variable} is no setting; did you mean {meant}?")
+            note(f"[yellow]ignored:[/] {quoted(variable)} is no setting; did you mean {meant}?")
     return loaded
 
 
@@ -180,13 +180,7 @@ def say_traceback() -> None:
 
 
 def say_error(text: str) -> None:
-    from .output import errors
+    from .output import errors, plain
 
-    shown = visible(masked(text), keep="\n")
-    errors().print(f"[bold red]error:[/] {escaped(shown)}", soft_wrap=True)
-
-
-def escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+    line = plain("error:", "bold red") + plain(" ") + plain(masked(text), keep="\n")
+    errors().print(line, soft_wrap=True)

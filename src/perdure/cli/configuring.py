@@ -22,7 +22,7 @@ def config(loaded: Loaded, json: Json = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from .output import answers, note, print_json
+    from .output import answers, note, plain, print_json, quoted
 
     rows = [*_rows(loaded)]
     if json:
@@ -32,13 +32,13 @@ def config(loaded: Loaded, json: Json = False) -> None:
         for title in ("SETTING", "VALUE", "SOURCE", "WHAT IT IS"):
             table.add_column(title, no_wrap=title == "SETTING", overflow="fold")
         for name, value, source, text in rows:
-            shown = Text(str(value), style="" if source == "default" else "bold")
+            shown = plain(value, "" if source == "default" else "bold")
             table.add_row(
-                name, shown, Text(source, style="dim" if source == "default" else ""), Text(text, style="dim")
+                quoted(name), shown, plain(source, "dim" if source == "default" else ""), Text(text, style="dim")
             )
         answers().print(table)
     if others := [variable for variable, meant in loaded.ignored.items() if not meant]:
-        note(f"no settings of perdure's: {', '.join(others)}")
+        note(f"no settings of perdure's: {quoted(', '.join(others))}")
 
 
 def _rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:

@@ -73,7 +73,7 @@ def _each(loaded: Loaded, instance_ids: Sequence[str], done: str, act: Callable[
     from rich.progress import track
 
     from .clients import client_of
-    from .output import errors, note
+    from .output import errors, note, quoted
 
     code = 0
     shown = errors().is_terminal and len(instance_ids) >= _PROGRESS_FROM
@@ -86,5 +86,5 @@ def _each(loaded: Loaded, instance_ids: Sequence[str], done: str, act: Callable[
                 say_error(str(error))
                 code = code or exit_code_of(error)
             else:
-                note(f"{done}: {instance_id}")
+                note(f"{done}: {quoted(instance_id)}")
     return code

@@ -61,7 +61,7 @@ def init(
 
 def write_project(directory: Path) -> None:
     """Write all files, or none where one of them is there already."""
-    from .output import note
+    from .output import note, quoted
 
     there = [name for name in FILES if (directory / name).exists() and name != ".gitignore"]
     if there:
@@ -75,7 +75,7 @@ def write_project(directory: Path) -> None:
                 (directory / name).write_text(content, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write to {directory}: {error}") from error
-    step = "" if directory == Path() else f"cd {directory} && "
+    step = "" if directory == Path() else f"cd {quoted(directory)} && "
     note(f"wrote {', '.join(FILES)}")
     note(f"run it:  {step}perdure dev")
     note("""then:    perdure start welcome --input '["Ada", "Grace"]' --wait""")

@@ -152,7 +152,7 @@ def _as_command(settings: Settings, binding: dict[str, Any]) -> str:
 def _show(found: "HubDescription", *, json: bool) -> None:
     from rich.table import Table
 
-    from .output import answers, print_json
+    from .output import answers, plain, print_json, quoted
 
     identity = found.identity
     if json:
@@ -176,7 +176,7 @@ def _show(found: "HubDescription", *, json: bool) -> None:
         )
         return
     answers().print(
-        f"hub [bold]{identity.hub}[/]: {identity.partition_count} partitions, cluster {identity.cluster_id}"
+        f"hub [bold]{quoted(identity.hub)}[/]: {identity.partition_count} partitions, cluster {quoted(identity.cluster_id)}"
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("TOPIC", "PARTITIONS", "REPLICATION", "CLEAN-UP", "RETENTION MS", "MESSAGE BYTES MAX"):
@@ -184,5 +184,6 @@ def _show(found: "HubDescription", *, json: bool) -> None:
     for topic in found.topics:
         wanted = ("cleanup.policy", "retention.ms", "max.message.bytes")
         settings = [topic.settings.get(name, "") for name in wanted]
-        table.add_row(topic.name, str(topic.partition_count), str(topic.replication_factor), *settings)
+        cells = (topic.name, topic.partition_count, topic.replication_factor, *settings)
+        table.add_row(*(plain(cell) for cell in cells))
     answers().print(table)

@@ -54,7 +54,7 @@ def list_instances(
     from perdure.client import ListOptions
 
     from .clients import client_of
-    from .output import answers, instance_table, note, print_json
+    from .output import answers, instance_table, note, print_json, quoted
 
     options = ListOptions(
         status=status or (),
@@ -72,13 +72,15 @@ def list_instances(
     with client_of(loaded, reads=True) as client:
         page = client.list(**options)
     if page.silent:
-        note(f"[yellow]partitions {', '.join(map(str, page.silent))} did not answer; what they hold is missing[/]")
+        note(
+            f"[yellow]partitions {quoted(', '.join(map(str, page.silent)))} did not answer; what they hold is missing[/]"
+        )
     if json:
         print_json(page.as_json())
     elif page.instances:
         answers().print(instance_table(page))
         if page.next is not None:
-            note(f"[dim]there are more: perdure list --after {page.next}[/]")
+            note(f"[dim]there are more: perdure list --after {quoted(page.next)}[/]")
     else:
         note("[dim]no instances[/]")
 

@@ -1,6 +1,7 @@
 """How things are shown: tables and colours to people, JSON to programs.
 
-Rules of this file: the answer goes to stdout and everything else to stderr; where nobody watches, nothing is cut to a width.
+Rules of this file: the answer goes to stdout and everything else to stderr; where nobody watches, nothing is cut to a width. What
+others wrote passes `plain` or `quoted`, so that it is neither markup nor a terminal's command.
 """
 
 import sys
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from perdure.client import Instance
 from perdure.client.views import View, encode_json
+from perdure.masking import visible, visible_json
 from perdure.schemas.events import Failure, Status
 
 _WIDE = 400
@@ -51,15 +53,29 @@ def errors() -> Console:
 
 
 def note(text: str) -> None:
-    """Say something beside the answer."""
+    """Say something beside the answer. `text` is markup of ours; what others wrote in it is `quoted`."""
     errors().print(text, soft_wrap=True)
+
+
+def plain(text: object, style: str = "", keep: str = "") -> Text:
+    """What others wrote, as a text that is nothing else."""
+    return Text(visible(str(text), keep), style)
+
+
+def quoted(text: object) -> str:
+    """What others wrote, within markup of ours."""
+    return escape(visible(str(text)))
+
+
+def print_line(text: str) -> None:
+    """One line of an answer."""
+    answers().out(visible(text), highlight=False)
 
 
 def print_json(value: Any) -> None:
     """JSON for programs: one document, indented for the eye."""
-    answers().out(
-        orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() if _fits(value) else encode_json(value).decode()
-    )
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2).decode() if _fits(value) else encode_json(value).decode()
+    answers().out(visible_json(text))
 
 
 def _fits(value: Any) -> bool:
@@ -77,7 +93,7 @@ def status_text(status: Status) -> Text:
 
 def short_json(value: Any, length: int = _SHORT) -> str:
     """A value in one line, cut where it is long and somebody watches."""
-    text = encode_json(value).decode()
+    text = visible_json(encode_json(value).decode())
     return text if len(text) <= length or not answers().is_terminal else f"{text[: length - 1]}…"
 
 
@@ -96,8 +112,8 @@ def instance_table(instances: Iterable[Instance]) -> Table:
         table.add_column(name, no_wrap=name != "NOTE", overflow="fold")
     for each in instances:
         table.add_row(
-            Text(each.instance_id),
-            Text(each.name),
+            plain(each.instance_id),
+            plain(each.name),
             status_text(each.status),
             local_time(each.created_at),
             local_time(each.updated_at),
@@ -108,10 +124,10 @@ def instance_table(instances: Iterable[Instance]) -> Table:
 
 def _note_of(instance: Instance) -> Text:
     if instance.held is not None:
-        return Text(f"held: {instance.held.reason}", style="yellow")
+        return plain(f"held: {instance.held.reason}", "yellow")
     if instance.failure is not None:
-        return Text(f"{instance.failure.type}: {instance.failure.message}", style="red")
-    return Text("" if instance.custom_status is None else short_json(instance.custom_status))
+        return plain(f"{instance.failure.type}: {instance.failure.message}", "red")
+    return plain("" if instance.custom_status is None else short_json(instance.custom_status))
 
 
 def print_instance(instance: Instance) -> None:
@@ -134,7 +150,7 @@ def print_instance(instance: Instance) -> None:
     if instance.parent_instance_id is not None:
         rows["parent"] = instance.parent_instance_id
     if instance.held is not None:
-        rows["held"] = Text(f"{instance.held.kind}: {instance.held.reason}", style="yellow")
+        rows["held"] = plain(f"{instance.held.kind}: {instance.held.reason}", "yellow")
     rows["history"] = f"{instance.history_events} events, partition {instance.partition}, as of offset {instance.as_of}"
     print_fields(rows)
     if instance.failure is not None:
@@ -147,7 +163,7 @@ def print_fields(rows: Mapping[str, Any]) -> None:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, value if isinstance(value, Text) else Text(str(value)))
+        table.add_row(name, value if isinstance(value, Text) else plain(value))
     answers().print(table)
 
 
@@ -156,9 +172,9 @@ def print_failure(failure: Failure) -> None:
     word = "failure"
     link: Failure | None = failure
     while link is not None:
-        answers().print(f"[dim]{word}[/] [red]{escape(link.type)}[/]: {escape(link.message)}", soft_wrap=True)
+        answers().print(f"[dim]{word}[/] [red]{quoted(link.type)}[/]: {quoted(link.message)}", soft_wrap=True)
         if link.stack:
-            answers().print(Text(link.stack.rstrip(), style="dim"), soft_wrap=True)
+            answers().print(plain(link.stack.rstrip(), "dim", keep="\n"), soft_wrap=True)
         word, link = "caused by", link.cause
 
 
@@ -166,10 +182,10 @@ def print_turns(turns: Iterable[View]) -> None:
     """A history: each turn with its events."""
     for turn in turns:
         decided = "" if turn["decided"] else " [dim](not decided)[/]"
-        answers().print(f"[bold]{turn['offset']}[/]  [dim]{turn['time']}[/]{decided}")
+        answers().print(f"[bold]{quoted(turn['offset'])}[/]  [dim]{quoted(turn['time'])}[/]{decided}")
         for event in turn["events"]:
             fields = {
                 name: value for name, value in event.items() if name != "type" and value not in (None, "", [], {}, -1)
             }
-            shown = "  ".join(f"[dim]{name}=[/]{escape(short_json(value))}" for name, value in fields.items())
-            answers().print(f"  [cyan]{event['type']}[/]  {shown}", soft_wrap=True)
+            shown = "  ".join(f"[dim]{quoted(name)}=[/]{quoted(short_json(value))}" for name, value in fields.items())
+            answers().print(f"  [cyan]{quoted(event['type'])}[/]  {shown}", soft_wrap=True)

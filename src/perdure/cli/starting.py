@@ -74,7 +74,7 @@ def start(
     from perdure.client import StartOptions
 
     from .clients import client_of
-    from .output import answers, note, print_json
+    from .output import note, print_json, print_line, quoted
 
     options = StartOptions(
         instance_id=instance_id,
@@ -91,7 +91,7 @@ def start(
     with client_of(loaded) as client:
         begun = client.start(orchestration, read_json(input, "--input"), **options)
         if begun.held is not None:
-            note(f"[yellow]held:[/] {begun.held.reason}; it goes on when a worker knows better")
+            note(f"[yellow]held:[/] {quoted(begun.held.reason)}; it goes on when a worker knows better")
         if wait:
             return _finish(begun, timeout, json=json)
         assert begun.started is not None
@@ -107,7 +107,7 @@ def start(
                 }
             )
         else:
-            answers().out(started.instance_id)
+            print_line(started.instance_id)
             if not started.created:
                 note("an instance of this id was there and is given back")
     return 0
@@ -126,10 +126,11 @@ def _finish(awaited: Any, timeout: float | None, *, json: bool) -> int:
     """Wait and print: the result, or with --json the instance."""
     from perdure.client.requests import judge_end
     from perdure.client.views import encode_json
+    from perdure.masking import visible_json
 
-    from .output import answers, errors, print_json
+    from .output import answers, errors, print_json, quoted
 
-    with errors().status(f"waiting for {awaited.id}"):
+    with errors().status(f"waiting for {quoted(awaited.id)}"):
         instance = awaited.wait(timeout)
     try:
         result = judge_end(instance)
@@ -141,7 +142,7 @@ def _finish(awaited: Any, timeout: float | None, *, json: bool) -> int:
     if json:
         print_json(instance.as_json())
     else:
-        answers().out(encode_json(result).decode())
+        answers().out(visible_json(encode_json(result).decode()))
     return 0
 
 
@@ -154,12 +155,12 @@ def raise_event(
 ) -> None:
     """Raise an external event on an instance."""
     from .clients import client_of
-    from .output import note
+    from .output import note, quoted
 
     payload = read_json(input, "--input")
     with client_of(loaded) as client:
         client.instance(instance_id).raise_event(event, payload)
-    note(f"raised {event!r} on {instance_id}")
+    note(f"raised {quoted(repr(event))} on {quoted(instance_id)}")
 
 
 def read_json(text: str | None, flag: str) -> Any:
