@@ -77,7 +77,7 @@ class Care:
 
 
 def find_poison(deaths: Deaths) -> dict[str, InstanceHeld]:
-    """Instances that did not survive twice when nothing else was tried."""
+    """Instances that did not survive when nothing else was tried."""
     return {
         name: InstanceHeld(
             f"the process that ran its code died {tries.alone} times while nothing else was tried; it is not tried again until it is resumed",

@@ -6,6 +6,7 @@ Rules of this file: every record goes through the one reader and the one ledger;
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import cast
 
 from perdure.actors.instance import InstanceState, apply_turn
@@ -36,6 +37,15 @@ class PartitionRefused(Exception):
     clock that is off, a log that is broken or does not say enough. The message says what was expected and what was found."""
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The newest claim in a log: who owns the partition, as far as the log tells, and where that owner can be reached."""
+
+    owner: str
+    address: str
+    epoch: int
+
+
 class CatchUp:
     """`fold` with a log's records added. `run` is that of a reader that comes to the first of them; `from_base`: that is a base,
     whose checkpoint says how the partition stood."""
@@ -44,6 +54,7 @@ class CatchUp:
         self.fold = fold
         self.opening: Opening | None = None
         self.clock_skew_ms = 0
+        self.claimed: Seen | None = None
         self._identity = identity
         self._run = run
         self._from_base = from_base
@@ -77,6 +88,11 @@ class CatchUp:
         take(self, verdict)
         self._place = (self._run.epoch, verdict.offset, verdict.previous, verdict.digest)
 
+    @property
+    def next_offset(self) -> int:
+        """The first record that was not taken yet."""
+        return self._run.next_offset
+
     def write(self) -> None:
         """Write what was taken since the last call."""
         if self._place[1] >= 0:
@@ -102,6 +118,7 @@ class CatchUp:
                 f"partition {self.fold.partition}, offset {verdict.offset}: the claim of {claim.owner} is for {claim.partition_count} partitions "
                 f"by {claim.hash}, this hub has {expected[0]} by {expected[1]}; a hub's partition count never changes"
             )
+        self.claimed = Seen(claim.owner, claim.address, verdict.offset)
         self.fold.take_claim(verdict.offset, claim.owner, claim.time_ms, claim.base)
 
     def _take_checkpoint(self, verdict: Accepted) -> None:

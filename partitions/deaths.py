@@ -1,7 +1,7 @@
 """What the log tells of owners that died, so that what kills its owner is found and kept from the next one (R13).
 
 Rules of this file: an owner that stopped in order, or lived for long, has not died of anything here; two claims of one process
-are no death. Instances that were to be tried when an owner died are suspects; one that was tried alone, twice, is poison.
+are no death. Instances that were to be tried when an owner died are suspects; one that was tried alone, three times, is poison.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ from typing import Any
 CARE_MS = 120_000
 """An owner that lived for longer than this between its claim and the next one did not die of what it found there."""
 SHORT_LIVES_MAX = 2
-LONE_DEATHS_MAX = 2
+LONE_DEATHS_MAX = 3
+"""Two would do for killers; but owners are killed from outside as well, and then whoever is tried just then is innocent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Deaths:
         return {name for name in self.tries if not self.is_poison(name)}
 
     def is_poison(self, instance_id: str) -> bool:
-        """Whether an instance did not survive twice when nothing else was tried."""
+        """Whether an instance did not survive, again and again, when nothing else was tried."""
         return self.tries[instance_id].alone >= LONE_DEATHS_MAX
 
     def take_claim(self, owner: str, time_ms: int, *, released: bool) -> None:

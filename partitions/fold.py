@@ -67,6 +67,7 @@ class Fold:
             if target.acked > self.state.acked.get(target.target, 0):
                 self._acknowledge(target.target, target.acked)
                 self.state.acked[target.target] = target.acked
+        self.state.time_ms = max(self.state.time_ms, checkpoint.time_ms)
         if names_base:
             self.state.base = max(self.state.base, checkpoint.base)
         decided = [[target.target, target.decided] for target in checkpoint.targets]

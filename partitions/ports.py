@@ -4,11 +4,9 @@ Rules of this file: everything here is called on the engine's thread and never b
 a history partition are contiguous (R4), those of an inbox may have gaps (R8).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-from perdure.schemas.records import Claim
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +103,8 @@ class HistoryWriter(Protocol):
         """Purge what is queued and let the producer go; nothing more is reported."""
 
 
-class InboxReader(Protocol):
-    """The inbox partitions that this process reads, by manual assignment (R6). read_committed (R9)."""
+class TopicReader(Protocol):
+    """The partitions of a topic that this process reads as they grow, by manual assignment (R6)."""
 
     def open(self, partition: int, offset: int) -> None:
         """Read `partition` from `offset` on (from the log's start if that is higher)."""
@@ -179,7 +177,14 @@ class Log(Protocol):
     def identity(self) -> HubIdentity: ...
 
     @property
-    def inbox(self) -> InboxReader: ...
+    def inbox(self) -> TopicReader:
+        """The inboxes of the partitions that are owned here. read_committed (R9)."""
+        ...
+
+    @property
+    def tail(self) -> TopicReader | None:
+        """The histories that are followed here (`partitions.standby`); None where no other process can own them."""
+        ...
 
     @property
     def publisher(self) -> Publisher: ...
@@ -279,6 +284,10 @@ class Membership(Protocol):
     def acknowledge(self, partitions: Sequence[int]) -> None:
         """Say that these revoked partitions are handed over."""
 
+    def standing_by(self) -> Mapping[int, int]:
+        """The partitions of others that this process should keep a warm store of, each with its rank among those who do."""
+        ...
+
     def close(self) -> None:
         """Leave at once; what was assigned is free for others. Blocks for a few seconds at most."""
 
@@ -344,10 +353,19 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class OwnerSeen:
-    """The newest claim on a partition, as a standby sees it."""
+class Peers(Protocol):
+    """The owners of partitions that this process stands by for, as processes that live or do not."""
 
-    claim: Claim
-    epoch: int
-    last_record_ms: int
+    @property
+    def address(self) -> str:
+        """Where others reach this process; it is in its claims (R2)."""
+        ...
+
+    def watch(self, wanted: Mapping[str, str]) -> None:
+        """Hold a connection to each of these owners, by name with their addresses, and to no others."""
+
+    def take_gone(self) -> Sequence[str]:
+        """Owners whose connection has closed since the last call, and that cannot be reached again."""
+        ...
+
+    def close(self) -> None: ...

@@ -43,7 +43,7 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The claim that a recovery goes up to, how far the clocks of owner and log may be apart, and how many records a snapshot
+    """The claim that a recovery goes up to (or any last record), how far the clocks of owner and log may be apart, and how many records a snapshot
     must spare to be worth its download."""
 
     offset: int
@@ -54,26 +54,46 @@ class Claimed:
 def restore(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Generator[Recovered | None, None, None]:
     """Fold the history up to the claim. Yields None between batches, so that the caller can do other things, and at last the
     result. Raises PartitionRefused, LogUnavailable, LogTruncated, StoreUnavailable."""
-    place = _StorePlace(stores, partition)
+    caught_up = yield from catch_up_to(log, stores, partition, claimed)
+    catch_up = caught_up.catch_up
     try:
-        opened = yield from _open_best(log, place, partition, claimed)
-        catch_up, start = _begin(log, opened, partition, claimed.offset)
-        for count, record in enumerate(log.read_history(partition, start, claimed.offset + 1)):
-            catch_up.take(record)
-            if count % BATCH_RECORDS == BATCH_RECORDS - 1:
-                catch_up.write()
-                yield None
         _check_clock(catch_up, claimed.clock_skew_ms_max)
         catch_up.check_whole()
-        catch_up.write()
     except BaseException:
-        place.close()
+        caught_up.store.close()
         raise
     fold = catch_up.fold
     assert fold.anchor is not None, f"no claim at offset {claimed.offset}"
     assert catch_up.opening is not None, f"no claim at offset {claimed.offset}"
-    read = claimed.offset + 1 - start
-    yield Recovered(opened.store, fold.state, fold.anchor, catch_up.opening, fold.anchor.digest, read)
+    read = caught_up.records_read
+    yield Recovered(caught_up.store, fold.state, fold.anchor, catch_up.opening, fold.anchor.digest, read)
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """A store that is as of some end of the log, and the reader that brought it there and can go on."""
+
+    store: Store
+    catch_up: CatchUp
+    records_read: int
+
+
+def catch_up_to(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Generator[None, None, CaughtUp]:
+    """Open the best place there is and fold up to `claimed.offset`, that record included. Raises as `restore` does."""
+    place = _StorePlace(stores, partition)
+    try:
+        opened = yield from _open_best(log, place, partition, claimed)
+        catch_up, start = _begin(log, opened, partition, claimed.offset + 1)
+        for count, record in enumerate(log.read_history(partition, start, claimed.offset + 1)):
+            catch_up.take(record)
+            if count % BATCH_RECORDS == BATCH_RECORDS - 1:
+                catch_up.write()
+                yield
+        catch_up.write()
+    except BaseException:
+        place.close()
+        raise
+    return CaughtUp(opened.store, catch_up, claimed.offset + 1 - start)
 
 
 def read_only(log: Log, partition: int, base: Store | None) -> tuple[Store, int]:
@@ -217,4 +237,4 @@ def _check_clock(catch_up: CatchUp, skew_ms_max: int) -> None:
         )
 
 
-__all__ = ["Claimed", "PartitionRefused", "Recovered", "read_only", "restore"]
+__all__ = ["CaughtUp", "Claimed", "PartitionRefused", "Recovered", "catch_up_to", "read_only", "restore"]

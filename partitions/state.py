@@ -73,7 +73,7 @@ class PartitionState:
             self.consumed_above = {offset for offset in above if offset >= self.inbox_mark}
 
     def checkpoint(self, base: int = NO_BASE) -> Checkpoint:
-        """This state as a checkpoint record states it (R15)."""
+        """This state as a checkpoint record states it (R15). Its time is that of the last record: set it first to state another."""
         targets = tuple(
             TargetState(target, self.decided[target], self.acked.get(target, 0)) for target in sorted(self.decided)
         )

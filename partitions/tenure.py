@@ -391,6 +391,8 @@ class Tenure:
         if self._retention is not None and self._retention.ready != NO_BASE:
             self._tip.base = self._retention.ready
             self._retention.take_base()
+        # Its own time, not that of the last turn: how old it is decides when it may become a base.
+        self._tip.time_ms = self._home.time.now_ms()
         checkpoint = self._tip.checkpoint(self._tip.base)
         self._confirmation.expect_checkpoint()
         self._append(Decided(RecordKind.CHECKPOINT, checkpoint=checkpoint), encode_checkpoint(checkpoint))

@@ -61,7 +61,7 @@ class EmbeddedHistoryWriter:
 
 
 class EmbeddedInboxReader:
-    """The inbox partitions of one handle (`partitions.ports.InboxReader`)."""
+    """The inbox partitions of one handle (`partitions.ports.TopicReader`)."""
 
     def __init__(self, hub: EmbeddedHub, signal: Signal) -> None:
         self._hub = hub
@@ -240,6 +240,7 @@ class EmbeddedLog:
         self.identity: HubIdentity = hub.identity
         self.inbox = EmbeddedInboxReader(hub, self._signal)
         self.publisher = EmbeddedPublisher(hub, self._signal)
+        self.tail = None
         self.snapshots = None  # its stores lie in the same directory, and are as safe
         self.record_bytes_max = RECORD_BYTES_MAX
 

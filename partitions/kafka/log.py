@@ -11,12 +11,12 @@ from ..partitioner import partition_of
 from ..ports import HubIdentity, HubRefused, LogRecord, LogSpan
 from .admin import HubDescription, check_same_topics, check_topics, describe_hub
 from .history import KafkaHistoryWriter, TopicReads, let_go
-from .inbox import KafkaInboxReader
 from .publisher import KafkaPublisher
 from .replies import KafkaReplies
 from .rights import Role
 from .settings import MESSAGE_BYTES_DEFAULT, RECORD_OVERHEAD_BYTES, KafkaSettings
 from .snapshots import KafkaSnapshots
+from .topic_reader import KafkaTopicReader
 
 _log = structlog.get_logger("perdure.kafka")
 
@@ -40,7 +40,8 @@ class KafkaLog:
         # A client may not see the topics' settings, so it takes no more of them for granted than they have by themselves.
         largest = min(settings.record_bytes_max, MESSAGE_BYTES_DEFAULT) if client else settings.record_bytes_max
         self.record_bytes_max = largest - RECORD_OVERHEAD_BYTES
-        self.inbox = KafkaInboxReader(settings)
+        self.inbox = KafkaTopicReader(settings, settings.topics.inbox, committed=True)
+        self.tail = KafkaTopicReader(settings, settings.topics.history, committed=False)
         # A client's requests carry ids, so one that lands twice does nothing; and its first one does not wait for an idempotent producer.
         self.publisher = KafkaPublisher(settings, idempotent=not client, letter_bytes_max=letter_bytes_max)
         self._settings = settings
@@ -151,6 +152,7 @@ class KafkaLog:
         if self._spare is not None:
             let_go(self._spare)
         self.inbox.leave()
+        self.tail.leave()
         self.publisher.close()
         self.snapshots.close()
         self._reads.close()
@@ -165,7 +167,7 @@ class KafkaLog:
             self._woken = False
             return True
         there = self.publisher.poll(0) or self.inbox.has_records
-        there = self.snapshots.poll() or there
+        there = self.snapshots.poll() or self.tail.poll(0) or there
         awaited: KafkaHistoryWriter | None = None
         for writer in self._writers:
             if writer.in_flight:

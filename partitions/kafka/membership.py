@@ -4,15 +4,17 @@ A consumer on a thread of its own, subscribed to the inbox, that fetches nothing
 consumer answers, so the thread waits, within the group's rebalance, until the engine has handed the partition over.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Condition, Thread
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from ..membership import rank_standbys
 from ..ports import Assigned, LogRefused, LogUnavailable, Lost, MembershipChange, Revoked
 from .records import error_of
 from .refusals import describe_refusal, is_refusal
+from .roster import KafkaRoster
 from .settings import KafkaSettings
 
 _log = structlog.get_logger("perdure.kafka")
@@ -21,11 +23,15 @@ CLOSE_SECONDS = 10.0
 
 
 class KafkaMembership:
-    """`changed` is called, on the thread, when `poll` has something to tell: `Log.wake`."""
+    """`changed` is called, on the thread, when `poll` has something to tell: `Log.wake`. `standbys` is how many processes keep a warm
+    store of each partition beside its owner."""
 
-    def __init__(self, settings: KafkaSettings, changed: Callable[[], None]) -> None:
+    def __init__(self, settings: KafkaSettings, changed: Callable[[], None], *, standbys: int = 0) -> None:
         self._settings = settings
         self._changed = changed
+        self._standbys = standbys
+        self._roster = KafkaRoster(settings) if standbys else None
+        self._standing_by: Mapping[int, int] = {}
         self._condition = Condition()
         self._changes: list[MembershipChange] = []
         self._handing_over: set[int] = set()
@@ -50,6 +56,9 @@ class KafkaMembership:
             self._handing_over.difference_update(partitions)
             self._condition.notify_all()
 
+    def standing_by(self) -> Mapping[int, int]:
+        return self._standing_by
+
     def close(self) -> None:
         with self._condition:
             self._closing = True
@@ -62,6 +71,7 @@ class KafkaMembership:
         try:
             while not self._closing:
                 message = self._consumer.poll(POLL_SECONDS)
+                self._read_roster()
                 if message is None or (error := message.error()) is None:
                     continue
                 _log.warning("membership trouble", hub=self._settings.hub, error=error.str())
@@ -74,6 +84,12 @@ class KafkaMembership:
             self._closing = True
             self._consumer.close()
             self._changed()
+
+    def _read_roster(self) -> None:
+        members = self._roster.look() if self._roster is not None else None
+        me = self._consumer.memberid()
+        if members is not None and me is not None:
+            self._standing_by = rank_standbys(members, me, self._standbys)
 
     def _ended_by(self, error: KafkaError) -> LogUnavailable:
         """Who was a member once may be one again when the brokers change their mind; who never was is told at once."""

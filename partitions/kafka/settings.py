@@ -85,8 +85,9 @@ class KafkaSettings:
         }
         return self._make(Producer, defaults, fixed, CONSUMER_ONLY)
 
-    def reader(self, *, committed: bool) -> Consumer:
-        """Return a consumer for manual assignment that waits for nothing that is there. It belongs to no group."""
+    def reader(self, *, committed: bool, ends: bool = True) -> Consumer:
+        """Return a consumer for manual assignment that waits for nothing that is there. It belongs to no group. `ends`: it says
+        when it has come to the end of a partition."""
         defaults = {
             "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 20,
@@ -97,7 +98,7 @@ class KafkaSettings:
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
-            "enable.partition.eof": not committed,
+            "enable.partition.eof": ends,
             "isolation.level": "read_committed" if committed else "read_uncommitted",
         }
         return self._make(Consumer, defaults, fixed, PRODUCER_ONLY | GROUP_ONLY)

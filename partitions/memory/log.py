@@ -62,16 +62,17 @@ class MemoryHistoryWriter:
             self._reports = []
 
 
-class MemoryInboxReader:
-    """The inbox partitions of one process (`partitions.ports.InboxReader`)."""
+class MemoryTopicReader:
+    """The partitions of one topic that one process reads (`partitions.ports.TopicReader`)."""
 
-    def __init__(self, hub: MemoryHub) -> None:
+    def __init__(self, hub: MemoryHub, topic: str) -> None:
         self._hub = hub
+        self._topic = topic
         self._positions: dict[int, int] = {}
         self._paused: set[int] = set()
 
     def open(self, partition: int, offset: int) -> None:
-        self._positions[partition] = max(offset, self._hub.span(INBOX, partition).start)
+        self._positions[partition] = max(offset, self._hub.span(self._topic, partition).start)
         self._paused.discard(partition)
 
     def close(self, partition: int) -> None:
@@ -89,7 +90,7 @@ class MemoryInboxReader:
         taken: list[tuple[int, LogRecord]] = []
         room = self._hub.faults.take_short_read(records_max)
         for partition, position in self._readable():
-            records = self._hub.journal(INBOX, partition).read_some(position, room - len(taken))
+            records = self._hub.journal(self._topic, partition).read_some(position, room - len(taken))
             if records:
                 self._positions[partition] = records[-1].offset + 1
                 taken.extend((partition, record) for record in records)
@@ -98,9 +99,9 @@ class MemoryInboxReader:
     def take_faults(self) -> Sequence[tuple[int, LogTruncated]]:
         faults: list[tuple[int, LogTruncated]] = []
         for partition, position in self._readable():
-            end = self._hub.journal(INBOX, partition).end
+            end = self._hub.journal(self._topic, partition).end
             if position > end:
-                faults.append((partition, LogTruncated(beyond_end(f"inbox {partition}", position, end))))
+                faults.append((partition, LogTruncated(beyond_end(f"{self._topic} {partition}", position, end))))
         for partition, _ in faults:
             self.close(partition)
         return faults
@@ -108,7 +109,7 @@ class MemoryInboxReader:
     @property
     def has_records(self) -> bool:
         return any(
-            self._hub.journal(INBOX, partition).read_some(position, 1) for partition, position in self._readable()
+            self._hub.journal(self._topic, partition).read_some(position, 1) for partition, position in self._readable()
         )
 
     def _readable(self) -> list[tuple[int, int]]:
@@ -224,7 +225,8 @@ class MemoryLog:
         self._hub = hub
         self.stalled = False
         self.identity: HubIdentity = hub.identity
-        self.inbox = MemoryInboxReader(hub)
+        self.inbox = MemoryTopicReader(hub, INBOX)
+        self.tail = MemoryTopicReader(hub, HISTORY)
         self.publisher = MemoryPublisher(hub, self)
         self.snapshots = MemorySnapshots(hub, self.publisher)
         self.record_bytes_max = hub.record_bytes_max
@@ -276,6 +278,7 @@ class MemoryLog:
             self.publisher.serve()
             or self._woken
             or self.inbox.has_records
+            or self.tail.has_records
             or any(writer.has_reports for writer in self._writers)
         )
         self._woken = False

@@ -66,6 +66,12 @@ class Settings:
     host: str = setting("127.0.0.1", "the address to serve on")
     port: int = setting(8080, "the port to serve on: the API, or a worker's health and metrics")
     processes: int = setting(1, "worker processes")
+    standby: int = setting(
+        0, "processes that keep a warm store of each partition beside its owner, to take over at once"
+    )
+    peer_host: str = setting(
+        "127.0.0.1", "the address at which other workers reach this one, where standbys run elsewhere"
+    )
     drain_timeout: float = setting(30.0, "seconds that running activities get when a worker stops")
     request_timeout: float = setting(30.0, "seconds that a request to the hub may take")
     activities_async_max: int = setting(1000, "async activities that one process runs side by side")

@@ -45,7 +45,9 @@ def readiness(worker: Worker) -> Answer:
     )
     ready = worker.joined and not crashed and all(phase == Phase.OWNING.name.lower() for phase in phases.values())
     status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return _json(status, {"ready": ready, "joined": worker.joined, "partitions": phases, "crashed": crashed})
+    standing_by = sorted(worker.standing_by)
+    content = {"joined": worker.joined, "partitions": phases, "crashed": crashed, "standing_by": standing_by}
+    return _json(status, {"ready": ready, **content})
 
 
 class HealthServer:

@@ -6,7 +6,7 @@ decides who owns a partition, the log does (R6).
 """
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from random import Random
@@ -27,6 +27,7 @@ from perdure.partitions.ports import (
     LogUnavailable,
     Lost,
     Membership,
+    Peers,
     Revoked,
     StoreCorrupt,
     Stores,
@@ -34,6 +35,7 @@ from perdure.partitions.ports import (
 from perdure.partitions.watchdog import TurnWatchdog
 
 from .clock import SystemClock
+from .standbys import StandbyParts, Standbys
 
 _log = structlog.get_logger("perdure.worker")
 _CRASH_PAUSE_SECONDS = 0.5
@@ -106,6 +108,8 @@ class Worker:
         self._stores = stores
         self._phases: dict[int, Phase] = {}
         self._hand_overs: dict[int, _HandOver] = {}
+        self._standbys: Standbys | None = None
+        self._standing_in: set[int] = set()
         self._stop_asked = False
         self._draining = False
         self._look_at = 0.0
@@ -115,6 +119,17 @@ class Worker:
         clock = SystemClock()
         pool = LocalPool(find_local(app, clock), clock, self.log.wake, self.settings.pool)
         return OwnerParts(self.log, stores, pool, app, clock, Random(), self._watch_turn)  # noqa: S311
+
+    def stand_by(self, peers: Peers) -> None:
+        """Keep stores of others' partitions warm, and take over from owners that are gone. Call it before `run`."""
+        ahead = self.settings.owner.snapshot_ahead_records
+        parts = StandbyParts(self.log, self._stores, self._membership, peers, self.clock, ahead)
+        self._standbys = Standbys(parts)
+
+    @property
+    def standing_by(self) -> Collection[int]:
+        """The partitions of others whose stores are kept warm here."""
+        return self._standbys.partitions if self._standbys is not None else ()
 
     def stop(self) -> None:
         """Take no new turns, let activities end, hand over, and return from `run`. Any thread may call it."""
@@ -151,7 +166,9 @@ class Worker:
             worked |= self._step(owner)
         # 4. Activities.
         worked |= self.pool.step()
-        # 5. What is on its way out, and what is to be tried again.
+        # 5. Stores that are kept warm, and owners that are gone.
+        worked |= self._step_standbys()
+        # 6. What is on its way out, and what is to be tried again.
         worked |= self._step_hand_overs()
         self._retry_crashed()
         self._look_around()
@@ -168,12 +185,17 @@ class Worker:
             due_ms = owner.next_due_ms()
             if due_ms is not None:
                 limit = min(limit, max(due_ms / 1000, _BLOCKED_SECONDS))
+        if self._standbys is not None:
+            limit = self._standbys.wait_seconds(limit)
         return self.pool.wait_seconds(limit)
 
     def _leave(self) -> None:
         """Let go of everything; at the end of an orderly stop there is nothing left to let go of."""
         for partition in list(self.owners):
             self._close(partition)
+        # Standbys of others learn now that we are gone; what we had was handed over, or is theirs to claim.
+        if self._standbys is not None:
+            self._standbys.close()
         self._membership.close()
         self.pool.close(0)
         if self._watchdog is not None:
@@ -202,10 +224,36 @@ class Worker:
         leaving = self._hand_overs.get(partition)
         if leaving is not None:
             leaving.assigned_again = True  # it is ours again once it is handed over
+        self._standing_in.discard(partition)
         if self._draining or partition in self.owners:
             return
         _log.info("partition.assigned", partition=partition)
+        self._try(partition)
+
+    def _try(self, partition: int) -> None:
+        if self._standbys is not None:
+            self._standbys.leave(partition)
         self.owners[partition] = PartitionOwner(partition, self._parts, self.settings.owner)
+
+    def _step_standbys(self) -> bool:
+        """Follow others' partitions; stand in for owners that are gone until the group has noticed (R6)."""
+        standbys = self._standbys
+        if standbys is None:
+            return False
+        for partition in [each for each in self._standing_in if self._is_deposed(each)]:
+            # Somebody else claimed it, who is more likely to be meant: the group gave it to us never.
+            self._close(partition)
+            self._forget(partition)
+        worked = standbys.step(self.owners)
+        for partition in () if self._draining else standbys.take_due():
+            _log.warning("partition.standing_in", partition=partition)
+            self._standing_in.add(partition)
+            self._try(partition)
+        return worked
+
+    def _is_deposed(self, partition: int) -> bool:
+        owner = self.owners.get(partition)
+        return owner is None or owner.phase == Phase.STANDBY
 
     def _drain(self) -> None:
         """Stop: every partition is handed over, and what is queued runs elsewhere."""
@@ -255,6 +303,7 @@ class Worker:
         self.pool.cancel_partition(partition)
         self.owners.pop(partition, None)
         self._hand_overs.pop(partition, None)
+        self._standing_in.discard(partition)
         self._phases.pop(partition, None)
         self.inbox_lag.pop(partition, None)
         self.crashes[partition].retry_at = float("inf")

@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 from contextlib import ExitStack
+from dataclasses import replace
 from errno import EADDRINUSE
 
 from perdure.actors.app import App
@@ -22,6 +23,7 @@ from .connection import kafka_settings_of
 from .errors import ConfigError
 from .health import HealthServer
 from .logs import start_logs
+from .peers import TcpPeers
 from .processes import stop_on_signals
 from .worker import Worker, WorkerSettings
 
@@ -46,9 +48,14 @@ def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = 
         stores.hold()
         # Before it joins the group: partitions that it may not claim are for others.
         check_clock(log, SystemClock(), CLOCK_SKEW_MS_MAX)
-        membership = KafkaMembership(kafka, log.wake)
+        membership = KafkaMembership(kafka, log.wake, standbys=settings.standby)
         wanted = worker_settings(settings, slot, app.limits, session_seconds=kafka.session_seconds)
+        peers = TcpPeers(wanted.owner.owner, settings.peer_host, log.wake)
+        stack.callback(peers.close)
+        wanted = replace(wanted, owner=replace(wanted.owner, address=peers.address))
         worker = Worker(app, log, membership, stores, wanted)
+        if settings.standby:
+            worker.stand_by(peers)
         health = _serve_health(worker, settings, slot, port_is_free=port_is_free)
         stack.callback(health.close)
         stop_on_signals(worker.ask_to_stop)

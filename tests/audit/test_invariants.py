@@ -366,10 +366,6 @@ def test_a_record_that_breaks_the_partition_is_reported(
 
 CHECKPOINTS = [
     (
-        Checkpoint(6, 4, (7,), (SourceMark("t", 1, 2),), (TargetState(-1, 1, 1),)),
-        "time_ms is 6, the records before it say 5",
-    ),
-    (
         Checkpoint(5, 3, (7,), (SourceMark("t", 1, 2),), (TargetState(-1, 1, 1),)),
         "inbox_mark is 3, the records before it say 4",
     ),
@@ -402,6 +398,17 @@ def test_a_checkpoint_states_what_the_records_before_it_say(checkpoint: Checkpoi
     offset, rule, found = only(forge)
     assert (3, "R15") == (offset, rule)
     assert message in found
+
+
+def test_a_checkpoint_has_a_time_of_its_own_that_does_not_go_back() -> None:
+    forge = Forge()
+    forge.turn(name="", at=5)
+    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(9, 0)))
+    forge.turn(name="", at=9)
+    assert [] == forge.findings()
+    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(8, 0)))
+
+    assert (4, "R11", "partition time went back from 9 to 8") == only(forge)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 PLENTY_SECONDS = 60.0
+SESSION_VARIABLE = "TEST_SESSION_TIMEOUT_MS"
 
 
 class WorkerProcess:
@@ -21,7 +22,8 @@ class WorkerProcess:
     def __init__(self, directory: Path, servers: str, hub: str, *options: str) -> None:
         self.port = free_pair()
         self.log = directory / f"worker-{self.port}.log"
-        environment = {**os.environ, "PERDURE_KAFKA_SESSION_TIMEOUT_MS": "2000"}
+        session_ms = os.environ.get(SESSION_VARIABLE, "2000")
+        environment = {**os.environ, "PERDURE_KAFKA_SESSION_TIMEOUT_MS": session_ms}
         place = ["--dir", str(directory / f"state-{self.port}"), "--port", str(self.port)]
         connection = ["--brokers", servers, "--hub", hub, "--log-format", "json"]
         command = [sys.executable, "-m", "perdure", "worker", "app:app", *connection, *place, *options]

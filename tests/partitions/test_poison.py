@@ -16,7 +16,7 @@ from perdure.schemas.events import Status
 from perdure.schemas.records import RecordKind
 from tests.partitions.cluster import Cluster, Member
 
-DEATHS_MAX = 7
+DEATHS_MAX = 8
 app = App()
 mended: set[str] = set()
 

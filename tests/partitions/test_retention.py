@@ -174,6 +174,17 @@ def test_a_fresh_machines_store_is_that_of_the_owner_to_the_last_byte() -> None:
     assert before == content(heir)
 
 
+def test_a_partition_that_does_nothing_carries_each_history_once_in_a_retention() -> None:
+    cluster = Cluster(automatic=False)
+    member = cluster.join(**KEEPING)
+    begin_everything(cluster)
+    pass_time(cluster, 10 * RETENTION)
+    histories = 8
+
+    assert member.counts.bases <= 10
+    assert member.counts.carried <= 10 * histories
+
+
 def test_the_beginnings_in_the_store_are_those_of_the_instances() -> None:
     cluster = Cluster(automatic=False)
     member = cluster.join(**KEEPING)

@@ -63,7 +63,7 @@ def probe(tmp_path: Path) -> Iterator[Probe]:
 def test_a_worker_is_ready_once_its_share_is_recovered(probe: Probe) -> None:
     probe.engine.start()
 
-    assert (503, {"ready": False, "joined": False, "partitions": {}, "crashed": []}) == (
+    assert (503, {"ready": False, "joined": False, "partitions": {}, "crashed": [], "standing_by": []}) == (
         probe.get("/readyz").status_code,
         probe.get("/readyz").json(),
     )

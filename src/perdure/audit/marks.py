@@ -74,6 +74,9 @@ class Marks:
             yield "R15", f"base {base} is named, and sends to the own partition before it wait to be taken"
 
     def _compare(self, checkpoint: Checkpoint) -> Wrong:
+        if checkpoint.time_ms < self._state.time_ms:
+            yield "R11", f"partition time went back from {self._state.time_ms} to {checkpoint.time_ms}"
+        self._state.time_ms = checkpoint.time_ms
         expected = self._state.checkpoint(checkpoint.base)
         for name in Checkpoint.__slots__:
             stated, found = getattr(checkpoint, name), getattr(expected, name)

@@ -52,11 +52,15 @@ def dev(
     return run_dev(load_app(settings.app), options)
 
 
-@command("app", "processes", "drain_timeout", "host", "port", "retention", logs=True)
+@command("app", "processes", "standby", "drain_timeout", "host", "port", "retention", logs=True)
 def worker(
     loaded: Loaded,
     app: AppPath = None,
     processes: Annotated[int | None, typer.Option("--processes", "-n", min=1, help="Worker processes.")] = None,
+    standby: Annotated[
+        int | None,
+        typer.Option("--standby", min=0, help="Processes that keep a warm store of each partition beside its owner."),
+    ] = None,
     drain_timeout: Annotated[
         float | None, typer.Option("--drain-timeout", help="Seconds that activities get at a stop.")
     ] = None,

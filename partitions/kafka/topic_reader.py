@@ -1,4 +1,4 @@
-"""The inbox on Kafka: one consumer for all owned partitions, by manual assignment, read committed (R6, R9)."""
+"""A topic on Kafka as it grows: one consumer for all partitions that this process reads, by manual assignment (R6)."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -15,12 +15,13 @@ from .settings import KafkaSettings
 _log = structlog.get_logger("perdure.kafka")
 
 
-class KafkaInboxReader:
-    """The inbox partitions of this process (`partitions.ports.InboxReader`)."""
+class KafkaTopicReader:
+    """The partitions of one topic (`partitions.ports.TopicReader`). `committed`: the inbox is read so, the history not (R9)."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, topic: str, *, committed: bool) -> None:
         self._settings = settings
-        self._topic = settings.topics.inbox
+        self._topic = topic
+        self._committed = committed
         self._consumer: Consumer | None = None
         self._positions: dict[int, int] = {}
         self._paused: set[int] = set()
@@ -30,7 +31,7 @@ class KafkaInboxReader:
 
     def open(self, partition: int, offset: int) -> None:
         if self._consumer is None:
-            self._consumer = self._settings.reader(committed=True)
+            self._consumer = self._settings.reader(committed=self._committed, ends=False)
         if partition in self._positions:
             self.close(partition)
         self._positions[partition] = offset
@@ -117,10 +118,10 @@ class KafkaInboxReader:
             return
         elif is_unauthorized(error):
             why = describe_refusal(error, self._settings.servers)
-            _log.error("inbox refused", topic=self._topic, partition=partition, error=why)
+            _log.error("topic refused", topic=self._topic, partition=partition, error=why)
         else:
             # The client goes on by itself; a trouble that lasts shows as the inbox's lag.
-            _log.warning("inbox trouble", topic=self._topic, partition=partition, error=error.str())
+            _log.warning("topic trouble", topic=self._topic, partition=partition, error=error.str())
 
     def _restart(self, partition: int) -> None:
         """Go on from the log's start where the position is below it; beyond the end something was lost, and that is for the caller."""
@@ -129,7 +130,7 @@ class KafkaInboxReader:
         try:
             span = span_of(self._consumer, self._settings, self._topic, partition)
         except LogUnavailable as error:
-            _log.warning("inbox trouble", topic=self._topic, partition=partition, error=str(error))
+            _log.warning("topic trouble", topic=self._topic, partition=partition, error=str(error))
             span = LogSpan(0, position)  # the same again, until the brokers say something else
         if position > span.end:
             self.close(partition)
@@ -137,7 +138,7 @@ class KafkaInboxReader:
             self._faults.append((partition, LogTruncated(beyond_end(where, position, span.end))))
             return
         if position < span.start:
-            _log.error("inbox records gone", topic=self._topic, partition=partition, start=position, end=span.start)
+            _log.error("topic records gone", topic=self._topic, partition=partition, start=position, end=span.start)
         paused = partition in self._paused
         self.open(partition, max(position, span.start))
         if paused:

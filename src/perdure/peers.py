@@ -1,0 +1,221 @@
+"""Peers: a connection to every owner that this process stands by for, to hear at once when one is gone (R4, R6).
+
+A process that is killed closes its connections, the kernel sees to that; the group notices a session time-out later. A connection
+may close for other reasons, so before an owner counts as gone it is called once more. Whoever answers says who it is: at the
+same address there may be another process by now.
+
+Rules of this file: one thread owns all sockets; nothing that is read here is trusted beyond the name that is expected.
+"""
+
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import cast
+
+# A process that lives may be busy; one that is dead is refused at once.
+CALL_SECONDS_MAX = 2.0
+GREETING_BYTES_MAX = 512
+RETRY_SECONDS = 5.0
+CONNECTIONS_MAX = 1_000
+
+
+@dataclass(slots=True)
+class _Call:
+    """One owner that is watched. `again`: it was connected, and is called once more."""
+
+    owner: str
+    address: tuple[str, int]
+    line: socket.socket | None = None
+    heard: bytes = b""
+    greeted: bool = False
+    again: bool = False
+    deadline: float = field(default=0.0)
+    next_try: float = field(default=0.0)
+
+
+class TcpPeers:
+    """`partitions.ports.Peers`. `gone` is called, on the thread, when `take_gone` has something to tell."""
+
+    def __init__(self, owner: str, host: str, gone: Callable[[], None]) -> None:
+        self._greeting = f"{owner}\n".encode()
+        self._gone_called = gone
+        self._server = socket.create_server((host, 0), family=_family_of(host), backlog=64)
+        self._server.settimeout(0)
+        self.address = f"{_bracketed(host)}:{self._server.getsockname()[1]}"
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._server, selectors.EVENT_READ, None)
+        self._wake_out, self._wake_in = socket.socketpair()
+        self._wake_out.settimeout(0)
+        self._wake_in.settimeout(0)
+        self._selector.register(self._wake_out, selectors.EVENT_READ, None)
+        self._visitors: set[socket.socket] = set()
+        self._wanted: Mapping[str, str] = {}
+        self._calls: dict[str, _Call] = {}
+        self._dead: set[str] = set()
+        self._gone: deque[str] = deque()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name="perdure-peers", daemon=True)
+        self._thread.start()
+
+    def watch(self, wanted: Mapping[str, str]) -> None:
+        if wanted != self._wanted:
+            self._wanted = dict(wanted)
+            self._wake()
+
+    def take_gone(self) -> Sequence[str]:
+        gone: list[str] = []
+        while self._gone:
+            gone.append(self._gone.popleft())
+        return gone
+
+    def close(self) -> None:
+        """Hang up; whoever stands by for us learns that we are gone. It may be called again."""
+        self._closing = True
+        self._wake()
+        self._thread.join()
+
+    def _wake(self) -> None:
+        with suppress(OSError):  # it is awake, or closed
+            self._wake_in.send(b"!")
+
+    # On the thread.
+
+    def _run(self) -> None:
+        try:
+            while not self._closing:
+                for key, _ in self._selector.select(self._wait_seconds()):
+                    self._serve(key)
+                self._take_wanted()
+                self._keep_time()
+        finally:
+            for each in (self._server, self._wake_out, self._wake_in, *self._visitors):
+                each.close()
+            for call in self._calls.values():
+                if call.line is not None:
+                    call.line.close()
+            self._selector.close()
+
+    def _wait_seconds(self) -> float:
+        now = monotonic()
+        times = [
+            call.deadline if call.line is not None else call.next_try
+            for call in self._calls.values()
+            if not call.greeted
+        ]
+        return min(1.0, max(0.0, min(times, default=now + 1.0) - now))
+
+    def _serve(self, key: selectors.SelectorKey) -> None:
+        if key.fileobj is self._server:
+            self._welcome()
+        elif key.fileobj is self._wake_out:
+            self._wake_out.recv(4096)
+        elif isinstance(key.data, _Call):
+            self._hear(key.data)
+        else:
+            self._part(cast("socket.socket", key.fileobj))
+
+    def _welcome(self) -> None:
+        """Say who we are, and hold the connection for as long as we live."""
+        try:
+            visitor, _ = self._server.accept()
+        except OSError:
+            return
+        visitor.settimeout(0)
+        try:
+            if len(self._visitors) >= CONNECTIONS_MAX or visitor.send(self._greeting) != len(self._greeting):
+                raise OSError
+        except OSError:
+            visitor.close()
+            return
+        self._visitors.add(visitor)
+        self._selector.register(visitor, selectors.EVENT_READ, None)
+
+    def _part(self, visitor: socket.socket) -> None:
+        """Visitors have nothing to say; whoever speaks or leaves is let go."""
+        self._selector.unregister(visitor)
+        self._visitors.discard(visitor)
+        visitor.close()
+
+    def _take_wanted(self) -> None:
+        wanted = self._wanted
+        for call in [call for owner, call in self._calls.items() if owner not in wanted]:
+            self._let_go(call)
+            del self._calls[call.owner]
+        for owner, address in wanted.items():
+            place = _parse(address)
+            if owner not in self._calls and owner not in self._dead and place is not None:
+                self._calls[owner] = _Call(owner, place)
+                self._dial(self._calls[owner])
+
+    def _dial(self, call: _Call) -> None:
+        call.heard, call.greeted, call.deadline = b"", False, monotonic() + CALL_SECONDS_MAX
+        call.line = socket.socket(_family_of(call.address[0]), socket.SOCK_STREAM)
+        call.line.settimeout(0)
+        call.line.connect_ex(call.address)
+        self._selector.register(call.line, selectors.EVENT_READ, call)
+
+    def _hear(self, call: _Call) -> None:
+        """The owner's name, or the end."""
+        assert call.line is not None
+        try:
+            heard = call.line.recv(GREETING_BYTES_MAX)
+        except BlockingIOError:
+            return
+        except OSError:
+            heard = b""
+        call.heard += heard
+        if not heard or len(call.heard) > GREETING_BYTES_MAX:
+            self._hang_up(call)
+        elif call.heard.endswith(b"\n") and not call.greeted:
+            if call.heard[:-1].decode(errors="replace") == call.owner:
+                call.greeted, call.again = True, False
+            else:
+                self._hang_up(call)
+
+    def _hang_up(self, call: _Call) -> None:
+        """Call once more who was there; who does not answer then is gone. Who never answered is for the group to judge."""
+        was_there, call.greeted = call.greeted, False
+        self._let_go(call)
+        if was_there:
+            call.again = True
+            self._dial(call)
+        elif call.again:
+            del self._calls[call.owner]
+            self._dead.add(call.owner)
+            self._gone.append(call.owner)
+            self._gone_called()
+        else:
+            call.next_try = monotonic() + RETRY_SECONDS
+
+    def _let_go(self, call: _Call) -> None:
+        if call.line is not None:
+            self._selector.unregister(call.line)
+            call.line.close()
+            call.line = None
+
+    def _keep_time(self) -> None:
+        now = monotonic()
+        for call in list(self._calls.values()):
+            if call.line is not None and not call.greeted and now >= call.deadline:
+                self._hang_up(call)
+            elif call.line is None and now >= call.next_try:
+                self._dial(call)
+
+
+def _parse(address: str) -> tuple[str, int] | None:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    return (host, int(port)) if host and port.isdecimal() and 0 < int(port) < 65_536 else None
+
+
+def _family_of(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
