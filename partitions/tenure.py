@@ -39,6 +39,10 @@ _log = structlog.get_logger("perdure.partitions")
 NO_OFFSET = -1
 
 
+UNSTATED_RECORDS_MAX = 1_000
+"""Inbox records that were only read from, and of which no history record says that they are consumed."""
+
+
 class Tenure:
     """The owned partition. `round` never blocks."""
 
@@ -371,10 +375,12 @@ class Tenure:
             self._mailbox.due_turns.add(slot.instance_id)
 
     def _close_round(self, mail: Round, now_ms: int) -> None:
-        """One record for all that changed no instance. Reads write none: the next record moves the mark past them (R8)."""
+        """One record for all that changed no instance. Reads write none: the next record moves the mark past them (R8), and if
+        there is none for long, one of their own does, so that recovery does not read them all again."""
         self._home.intake.consume(mail.reads)
         barriers, self._home.queries.barriers = self._home.queries.barriers, []
-        if not (mail.letters or mail.answers or barriers or mail.idle_locals or mail.idle):
+        behind = self._home.intake.mark - self._tip.inbox_mark >= UNSTATED_RECORDS_MAX
+        if not (mail.letters or mail.answers or barriers or mail.idle_locals or mail.idle or behind):
             return
         consumed = (tuple(mail.idle), tuple(mail.idle_locals))
         answers = (*mail.answers, *(Answer(b.reply_to, b.request_id, ms.ReplyCode.OK) for b in barriers if b.reply_to))
