@@ -143,12 +143,18 @@ def _refuse_start(intake: Intake, message: Inbound, start: ms.Start, old: Draft)
 
 
 def _end_replaced(intake: Intake, old: Draft) -> None:
-    """A replaced instance that still runs is terminated first, and its parent told."""
+    """A replaced instance that still runs is terminated first."""
     intake.replaced = True
     if not old.status.terminal:
         end = ev.ExecutionTerminated(b'"replaced by a new start"')
-        intake.sends.extend(tell_parent(intake.instance_id, old.started.parent, end))
+        _tell_family(intake, old, end)
         intake.add(end)
+
+
+def _tell_family(intake: Intake, draft: Draft, end: ev.ExecutionTerminated) -> None:
+    """Nobody that waits for an instance which is ended from outside, or works for it, is left behind."""
+    intake.sends.extend(terminate_child(draft, child.created, end.reason) for child in draft.children.values())
+    intake.sends.extend(tell_parent(intake.instance_id, draft.started.parent, end))
 
 
 def _started(intake: Intake, message: Inbound, start: ms.Start, generation: int) -> ev.ExecutionStarted:
@@ -224,16 +230,10 @@ def _accept_purge(intake: Intake, message: Inbound) -> None:
     else:
         # Facts taken before it in this turn go with it; a start that comes after it begins anew in the next turn.
         if not intake.draft.status.terminal:
-            _end_purged(intake, intake.draft)
+            _tell_family(intake, intake.draft, ev.ExecutionTerminated(b'"purged"'))
         intake.draft, intake.forgotten = None, True
         intake.events.clear()
         intake.answer(message, ReplyCode.OK)
-
-
-def _end_purged(intake: Intake, draft: Draft) -> None:
-    """Nobody that waits for it, or works for it, is left waiting."""
-    intake.sends.extend(terminate_child(draft, child.created, b'"purged"') for child in draft.children.values())
-    intake.sends.extend(tell_parent(intake.instance_id, draft.started.parent, ev.ExecutionTerminated(b'"purged"')))
 
 
 def _accept_task_result(intake: Intake, message: Inbound) -> None:

@@ -126,8 +126,8 @@ class Epoch(Generic[T]):
                 raise EpochEnded(f"epoch {self.number}: record expected at offset {expected}, {found}")
             self._in_flight.popleft()
             self._in_flight_bytes -= size
-            self.confirmed_offset = expected
             if appended is not None:
+                self.confirmed_offset = expected
                 confirmed.append(appended)
         return confirmed
 

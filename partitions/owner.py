@@ -218,8 +218,10 @@ class PartitionOwner:
     def _other_claim(self) -> str | None:
         """Who else claimed the partition after us, if anybody did."""
         log = self._parts.log
-        found = None
-        for record in log.read_history(self.partition, self._claim_offset + 1, log.span_history(self.partition).end):
+        span = log.span_history(self.partition)
+        # Who trims what we did not know to be let go of owns it, also where that claim is gone with it (R15).
+        found = "an owner that has trimmed since" if span.start > max(self._claim_offset, self._base) else None
+        for record in log.read_history(self.partition, max(self._claim_offset + 1, span.start), span.end):
             try:
                 envelope = decode_envelope(record.value or b"")
             except WireError:

@@ -8,7 +8,7 @@ Rules of this file: it looks at the confirmed state to see what is done, and at 
 `Tenure` appends.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
@@ -17,6 +17,7 @@ import orjson
 from perdure.actors.instance import InstanceState
 from perdure.schemas.events import NEVER
 
+from .fold import Fold
 from .instances import Slot
 from .keys import (
     BEGINNING,
@@ -31,7 +32,6 @@ from .keys import (
     parse_ended_key,
 )
 from .ledger import begins_at
-from .ports import Store
 from .state import NO_BASE, PartitionState
 
 FORGET_MAX = 200
@@ -51,9 +51,10 @@ class Target:
 class Retention:
     """What is to be let go of on one owned partition. `get` finds an instance on the tip."""
 
-    def __init__(self, store: Store, partition: int, tip: PartitionState, get: Callable[[str], Slot], ms: int) -> None:
-        self._store = store
-        self._partition = partition
+    def __init__(self, fold: Fold, tip: PartitionState, get: Callable[[str], Slot], ms: int) -> None:
+        self._store = fold.store
+        self._partition = fold.partition
+        self._confirmed = fold.state
         self._tip = tip
         self._get = get
         self._ms = ms
@@ -79,23 +80,27 @@ class Retention:
         """The entry is of what is there on the tip: not forgotten already, nor begun anew."""
         return state is not None and state.status.terminal and state.updated_at_ms == ended_ms
 
-    def take_uncarried(self, now_ms: int) -> list[Slot]:
-        """Instances to carry forward now; when there is nothing left to wait for, `ready` names the base."""
+    def take_uncarried(self, now_ms: int) -> Iterator[Slot]:
+        """Instances to carry forward now; when there is nothing left to wait for, `ready` names the base. One at a time: each is to
+        have its record before the next is looked up, since a slot without one may be evicted then (I9)."""
         if now_ms < self._carry_at_ms or self.ready != NO_BASE:
-            return []
+            return
         target = self._target = self._target or self._choose(now_ms)
         if target is None:
             self._carry_at_ms = now_ms + self._every_ms
-            return []
+            return
         entries = list(islice(self._store.scan(BEGINNING, beginnings_before(target.offset)), CARRY_MAX))
+        for key, _ in entries:
+            offset, name = parse_beginning_key(key)
+            slot = self._get(name)
+            if slot.state is not None and begins_at(slot.state) == offset:
+                yield slot
         if entries:
-            slots = [(self._get(name), offset) for offset, name in (parse_beginning_key(key) for key, _ in entries)]
-            return [slot for slot, offset in slots if slot.state is not None and begins_at(slot.state) == offset]
+            return
         self._carry_at_ms = now_ms + LOOK_MS_MIN
         self.waits_for_acks = not self._all_acknowledged(target)
         if not self.waits_for_acks and self._all_taken(target):
             self.ready = target.offset
-        return []
 
     def take_base(self) -> None:
         """A checkpoint that names `ready` is on its way."""
@@ -112,9 +117,9 @@ class Retention:
         return None
 
     def _all_acknowledged(self, target: Target) -> bool:
-        """As the tip states it: a reader that begins at the base hears of it."""
+        """As confirmed records state it, so that a reader hears of it which begins at the base, also where what names it is void."""
         others = ((number, decided) for number, decided in target.decided.items() if number != self._partition)
-        return all(self._tip.acked.get(number, 0) >= decided for number, decided in others)
+        return all(self._confirmed.acked.get(number, 0) >= decided for number, decided in others)
 
     def _all_taken(self, target: Target) -> bool:
         """Sends to the own partition are taken by turns, and never acknowledged."""

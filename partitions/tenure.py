@@ -75,7 +75,7 @@ class Tenure:
         home, seconds = self._home, self._home.settings.retention_seconds
         if seconds is None:
             return None
-        return Retention(home.store, home.partition, self._tip, home.instances.get, int(seconds * 1000))
+        return Retention(home.fold, self._tip, home.instances.get, int(seconds * 1000))
 
     def receive(self, records: Sequence[LogRecord]) -> None:
         """Take inbox records, in order."""
@@ -200,6 +200,7 @@ class Tenure:
             round_.idle.extend(mail.offset for mail in taken if mail.offset >= 0)
             round_.idle_locals.extend(mail.local for mail in taken if mail.local)
             round_.answers.extend(turn.answers)
+            round_.letters.extend(self._letter(outgoing) for outgoing in turn.sends)
             for watcher in turn.watchers:
                 home.queries.watch(watcher, self._epoch.confirmed_offset)
         else:
@@ -360,10 +361,9 @@ class Tenure:
         poison = self._poison.get(slot.instance_id)
         if poison is not None and after is not None and slot.held is None:
             self._confirmation.hold(slot, poison)  # it began only now: its start was what killed
-        changed = before is not None and after is not None and before.execution_id != after.execution_id
         if (
             after is None
-            or changed
+            or _begins_another(turn, before)
             or after.status.terminal
             or self._home.settings.replay_always
             or slot.held is not None
@@ -426,3 +426,9 @@ def _is_over(before: InstanceState | None, after: InstanceState | None) -> bool:
     if after is None or after.status.terminal:
         return True
     return before is not None and before.execution_id != after.execution_id
+
+
+def _begins_another(turn: Turn, before: InstanceState | None) -> bool:
+    """Whether an execution ended in this turn and another began; both may be of this turn, if the first one continued at once."""
+    own = 1 if before is None else 0
+    return any(isinstance(event, ExecutionStarted) for event in turn.events[own:])
