@@ -248,6 +248,16 @@ def test_a_turn_that_breaks_an_instance_is_reported(message: str, turns: list[di
     assert (len(turns), "instance", f"i: {message}") == only(forge)
 
 
+def test_code_may_give_a_task_up_before_it_comes_to_its_result() -> None:
+    """Both facts reach the code in one turn, one after the other."""
+    forge = Forge()
+    forge.turn(forge.started(1), TASK, ev.TimerCreated(2, 5), ev.TimerCreated(3, 6))
+    forge.turn(ev.TimerFired(2, 5), ev.TaskCompleted(1, 1), at=5, decided=False)
+    forge.turn(ev.TimerFired(3, 6), ev.TaskCanceled(1), ev.TimerCanceled(3), at=6)
+
+    assert [] == forge.findings()
+
+
 def test_an_execution_id_says_where_it_was_started() -> None:
     forge = Forge()
     forge.turn(ev.ExecutionStarted("9-1", "ship"), TASK)

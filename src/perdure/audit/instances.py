@@ -139,7 +139,11 @@ def _begins_with_start(body: TurnBody) -> bool:
 
 
 class _Turn:
-    """One turn of an instance: facts first, then what the code decided, then at most the start of the next execution."""
+    """One turn of an instance: facts first, then what the code decided, then at most the start of the next execution.
+
+    `answered` are the tasks whose results reach the code in this turn. It sees one fact after the other, so it may have given up a
+    task before it came to its result.
+    """
 
     def __init__(self, instance: AuditedInstance, draft: Draft, body: TurnBody, place: Place) -> None:
         self.instance = instance
@@ -148,6 +152,7 @@ class _Turn:
         self.place = place
         self.deciding = False
         self.begun = False
+        self.answered: frozenset[int] = frozenset()
 
     def take(self, events: tuple[HistoryEvent, ...]) -> Iterator[str]:
         for event in events:
@@ -166,7 +171,7 @@ class _Turn:
         self.deciding = True
         if not may_decide(self.draft, self.body.time_ms):
             yield f"the code decided where it could see nothing new, was suspended, had ended or was not due ({self.draft.status.name})"
-        self.draft.take_delivery()
+        self.answered = frozenset(getattr(event, "task_id", NEVER) for event in self.draft.take_delivery())
 
     def _check_place(self, event: HistoryEvent) -> Iterator[str]:
         """Facts come first, decisions after them; after the end of an execution only another one comes."""
@@ -278,8 +283,8 @@ def _check_due(turn: _Turn, due_ms: int, what: str) -> Iterator[str]:
 
 
 def _check_canceled(turn: _Turn, event: ev.TaskCanceled) -> Iterator[str]:
-    draft = turn.draft
-    if draft.tasks.get(event.task_id) is None and draft.children.get(event.task_id) is None:
+    draft, task_id = turn.draft, event.task_id
+    if draft.tasks.get(task_id) is None and draft.children.get(task_id) is None and task_id not in turn.answered:
         yield f"task {event.task_id} was canceled and was not pending"
 
 
@@ -311,7 +316,7 @@ def _check_timer_fired(turn: _Turn, event: ev.TimerFired) -> Iterator[str]:
 
 
 def _check_timer_canceled(turn: _Turn, event: ev.TimerCanceled) -> Iterator[str]:
-    if turn.draft.timers.get(event.task_id) is None:
+    if turn.draft.timers.get(event.task_id) is None and event.task_id not in turn.answered:
         yield f"timer {event.task_id} was canceled and was not pending"
 
 
