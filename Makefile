@@ -2,12 +2,13 @@
 # state under build/. Every path is relative, so that a checkout in a folder with a space in its name works.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test models ci clean
+.PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test models simulate ci clean
 
 PY := build/venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install
 BENCH := full
 KILLS := 20
+RUNS := 1000
 
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
@@ -42,6 +43,9 @@ bench: setup ## race the engine against a bare loop and write build/bench.json (
 
 kill-test: setup ## kill workers again and again on a real broker and count every effect (KILLS=20)
 	@KILL_TEST_KILLS=$(KILLS) $(PY) -m pytest -s -m kafka tests/test_kill.py
+
+simulate: setup ## run hubs in virtual time under every kind of fault and judge them (RUNS=1000 SEED=a fresh one)
+	@$(PY) -m tests.simulation --runs $(RUNS) $(if $(SEED),--seed $(SEED))
 
 models: setup ## search the small models of the log's rules to the end, within wide bounds (minutes)
 	@$(PY) -m tests.models

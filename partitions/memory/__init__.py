@@ -2,7 +2,7 @@
 
 from .faults import Fate, FaultRates, Faults, FaultScript, RandomFaults, Reporting
 from .hub import MemoryHub
-from .log import MemoryLog
+from .log import MemoryLog, MemoryPublisher
 from .store import MemoryStore, MemoryStores
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Faults",
     "MemoryHub",
     "MemoryLog",
+    "MemoryPublisher",
     "MemoryStore",
     "MemoryStores",
     "RandomFaults",

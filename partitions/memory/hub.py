@@ -39,6 +39,10 @@ class Journal:
     def skip(self, count: int) -> None:
         self.end += count
 
+    @property
+    def last(self) -> LogRecord:
+        return self._records[-1]
+
     def read(self, start: int, end: int) -> Sequence[LogRecord]:
         """What there is of [start, end)."""
         first = bisect_left(self._records, max(start, self.start), key=_offset)

@@ -19,8 +19,11 @@ class MemoryStores:
         if partition in self._opened:
             raise StoreLocked(f"the store of partition {partition} in memory is in use")
         content = self._content.setdefault(partition, SortedDict())
-        store = self._opened[partition] = MemoryStore(partition, content, self._opened)
+        store = self._opened[partition] = self._make(partition, content)
         return store
+
+    def _make(self, partition: int, content: SortedDict) -> "MemoryStore":
+        return MemoryStore(partition, content, self._opened)
 
     def discard(self, partition: int) -> None:
         if partition in self._opened:

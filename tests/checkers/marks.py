@@ -1,0 +1,188 @@
+"""C11, C15 and C22: what each partition has consumed, sent and had acknowledged, counted from its records a second time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from perdure.partitions.partitioner import partition_of
+from perdure.schemas.codec import WireError, decode_inbound
+from perdure.schemas.messages import Inbound, Query
+from perdure.schemas.records import DEAD_LETTER, LEVEL, Checkpoint, Cursor, Send, TurnBody
+
+from .evidence import Evidence, Violation
+from .reading import Entry, Reading
+
+Source = tuple[str, int]
+
+
+@dataclass(slots=True)
+class Marks:
+    """One partition apart from its instances. `consumed` says which record took an inbox offset, `sent` what was sent to each
+    target, in order, and by which record; `waiting` are sends to itself that no record has taken."""
+
+    partition: int
+    mark: int = 0
+    consumed: dict[int, Entry] = field(default_factory=dict)
+    sources: dict[Source, int] = field(default_factory=dict)
+    sent: dict[int, list[tuple[Send, Entry]]] = field(default_factory=dict)
+    acked: dict[int, int] = field(default_factory=dict)
+    waiting: dict[int, bytes] = field(default_factory=dict)
+    time_ms: int = 0
+    released: bool = True
+    turns: int = 0
+    found: list[Violation] = field(default_factory=list)
+
+    def take(self, entry: Entry) -> None:
+        """The next record of the partition."""
+        if entry.checkpoint is not None:
+            self._check_checkpoint(entry, entry.checkpoint)
+        if entry.turn is not None:
+            self._take_turn(entry, entry.turn)
+
+    def _report(self, checker: str, entry: Entry, text: str) -> None:
+        self.found.append(Violation(checker, f"{entry.where}: {text}"))
+
+    def _take_turn(self, entry: Entry, turn: TurnBody) -> None:
+        self.time_ms, self.released, self.turns = turn.time_ms, turn.released, self.turns + 1
+        for offset in turn.consumed:
+            before = self.consumed.get(offset)
+            if before is not None:
+                self._report("C15", entry, f"inbox offset {offset} was taken before, by {before.where}")
+            self.consumed[offset] = entry
+        if turn.inbox_mark < self.mark:
+            self._report("C15", entry, f"the inbox mark goes back from {self.mark} to {turn.inbox_mark}")
+        self.mark = max(self.mark, turn.inbox_mark)
+        for source in turn.sources:
+            key = (source.topic_id, source.partition)
+            if source.sequence <= self.sources.get(key, 0):
+                self._report("C11", entry, f"source {key} goes from {self.sources.get(key, 0)} to {source.sequence}")
+            self.sources[key] = source.sequence
+        for sequence in turn.locals:
+            if self.waiting.pop(sequence, None) is None:
+                self._report("C11", entry, f"send {sequence} to itself is taken, and was not waiting")
+        for send in turn.sends:
+            self._take_send(entry, send)
+        for cursor in turn.cursors:
+            self._take_cursor(entry, cursor)
+
+    def _take_send(self, entry: Entry, send: Send) -> None:
+        sent = self.sent.setdefault(send.target, [])
+        if send.sequence != len(sent) + 1:
+            self._report("C11", entry, f"send {send.sequence} to {send.target} follows {len(sent)}")
+        sent.append((send, entry))
+        if send.target == self.partition:
+            self.waiting[send.sequence] = send.message
+
+    def _take_cursor(self, entry: Entry, cursor: Cursor) -> None:
+        before, decided = self.acked.get(cursor.target, 0), len(self.sent.get(cursor.target, ()))
+        if not before < cursor.acked <= decided:
+            text = f"of {decided} sends to {cursor.target} {cursor.acked} are acknowledged, after {before}"
+            self._report("C11", entry, text)
+        self.acked[cursor.target] = cursor.acked
+
+    @property
+    def above(self) -> list[int]:
+        """What is consumed above the mark."""
+        return sorted(offset for offset in self.consumed if offset >= self.mark)
+
+    def _check_checkpoint(self, entry: Entry, stated: Checkpoint) -> None:
+        """C22: it states the records before it, all of them (R15)."""
+        expected = {
+            "time_ms": self.time_ms,
+            "inbox_mark": self.mark,
+            "consumed_above": tuple(self.above),
+            "sources": tuple((topic, source, number) for (topic, source), number in sorted(self.sources.items())),
+            "targets": tuple(
+                (target, len(sent), self.acked.get(target, 0)) for target, sent in sorted(self.sent.items()) if sent
+            ),
+            "level": LEVEL,
+        }
+        found = {
+            "time_ms": stated.time_ms,
+            "inbox_mark": stated.inbox_mark,
+            "consumed_above": stated.consumed_above,
+            "sources": tuple((each.topic_id, each.partition, each.sequence) for each in stated.sources),
+            "targets": tuple((each.target, each.decided, each.acked) for each in stated.targets),
+            "level": stated.level,
+        }
+        for name, value in expected.items():
+            if found[name] != value:
+                self._report("C22", entry, f"the checkpoint says {name} {found[name]}, the records before it {value}")
+
+
+def check_inbox(evidence: Evidence, reading: Reading, marks: dict[int, Marks]) -> Iterator[Violation]:
+    """C15: every inbox record is taken once; C11: what came from another partition is what that one sent, each once, in order."""
+    for partition, records in (evidence.inbox or {}).items():
+        taken = marks[partition]
+        expected: dict[Source, int] = {}
+        for record in records:
+            inbound = inbound_of(record.value)
+            entry = taken.consumed.get(record.offset)
+            is_query = inbound is not None and isinstance(inbound.body, Query)
+            if entry is None and not is_query and (evidence.settled or record.offset < taken.mark):
+                yield Violation("C15", f"inbox {partition}:{record.offset} was never taken: {inbound or record.value}")
+            if entry is not None and entry.time_ms < record.timestamp_ms:
+                yield Violation(
+                    "C8", f"inbox {partition}:{record.offset} was taken by {entry.where} before it was there"
+                )
+            if inbound is None or inbound.origin is None:
+                continue
+            origin = inbound.origin
+            source = (origin.topic_id, origin.partition)
+            yield from _check_message(
+                record.timestamp_ms, record.value, origin.sequence, marks, (origin.partition, partition)
+            )
+            if origin.sequence == expected.get(source, 0) + 1:
+                expected[source] = origin.sequence
+        if evidence.settled:
+            yield from _check_all_came(partition, expected, marks, evidence.topic_id)
+    for partition, of in marks.items():
+        if evidence.settled and of.waiting:
+            yield Violation("C11", f"partition {partition} never took its own sends {sorted(of.waiting)}")
+
+
+def _check_message(
+    time_ms: int, value: bytes | None, sequence: int, marks: dict[int, Marks], way: tuple[int, int]
+) -> Iterator[Violation]:
+    """C8: what is on its way between partitions was decided by a record that counts, and had landed before."""
+    source, target = way
+    sent = marks[source].sent.get(target, [])
+    if sequence > len(sent):
+        yield Violation("C8", f"{source} sends {target} message {sequence}, and no record that counts decided it")
+        return
+    send, entry = sent[sequence - 1]
+    if send.message != value:
+        yield Violation("C8", f"message {sequence} from {source} to {target} is not what {entry.where} decided")
+    if time_ms < entry.time_ms:
+        yield Violation("C8", f"message {sequence} from {source} to {target} came before {entry.where} had landed")
+
+
+def _check_all_came(
+    target: int, came: dict[Source, int], marks: dict[int, Marks], topic_id: str
+) -> Iterator[Violation]:
+    for source, of in marks.items():
+        decided, key = len(of.sent.get(target, ())), (topic_id, source)
+        if source == target:
+            continue
+        if came.get(key, 0) != decided:
+            yield Violation("C11", f"{source} sent {target} {decided} messages, and {came.get(key, 0)} came in order")
+        elif marks[target].sources.get(key, 0) != decided:
+            stated = marks[target].sources.get(key, 0)
+            yield Violation("C11", f"{source} sent {target} {decided} messages, and it states that it took {stated}")
+
+
+def inbound_of(value: bytes | None) -> Inbound | None:
+    """The message in an inbox record; None if it is a stranger's."""
+    try:
+        return decode_inbound(value or b"")
+    except WireError:
+        return None
+
+
+def letters_of(marks: dict[int, Marks]) -> Iterator[tuple[Send, Entry]]:
+    """All dead letters that were decided."""
+    for of in marks.values():
+        yield from of.sent.get(DEAD_LETTER, ())
+
+
+def home_of(instance_id: str, evidence: Evidence) -> int:
+    return partition_of(instance_id, evidence.partition_count)

@@ -1,0 +1,144 @@
+"""C1, C2 and C6: what clients were told of their starts and events is what the history has."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from perdure.schemas import events as ev
+from perdure.schemas.messages import ReplyCode
+from perdure.schemas.records import RecordKind
+
+from .evidence import Call, Evidence, Outcome, Violation
+from .reading import Entry, Reading
+
+Request = tuple[str, str]
+"""Instance and request id."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """Where each request became a fact, and how often each instance was forgotten."""
+
+    starts: defaultdict[Request, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    events: defaultdict[Request, list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    forgotten: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
+    children: defaultdict[tuple[str, str, int, int], list[Entry]] = field(default_factory=lambda: defaultdict(list))
+    sent: dict[str, tuple[str, Entry]] = field(default_factory=dict)
+    lived: set[str] = field(default_factory=set)
+
+
+def facts_of(reading: Reading) -> Facts:
+    facts = Facts()
+    execution: dict[str, str] = {}
+    for entry in reading.all():
+        if entry.kind == RecordKind.FORGOTTEN:
+            facts.forgotten[entry.instance_id] += 1
+        if entry.turn is None:
+            continue
+        name, continued = entry.instance_id, False
+        for event in entry.turn.events:
+            match event:
+                case ev.ExecutionCompleted(status):
+                    continued = status == ev.Status.CONTINUED_AS_NEW
+                case ev.ExecutionStarted():
+                    execution[name] = event.execution_id
+                    facts.lived.add(name)
+                    if not continued:
+                        _take_start(facts, entry, event)
+                case ev.EventRaised(request_id=request) if request:
+                    facts.events[name, request].append(entry)
+                case ev.EventSent(task_id, target):
+                    facts.sent[f"/{name}/{execution[name]}/{task_id}"] = (target, entry)
+                case _:
+                    pass
+    return facts
+
+
+def _take_start(facts: Facts, entry: Entry, event: ev.ExecutionStarted) -> None:
+    if event.requests:
+        facts.starts[entry.instance_id, event.requests[-1]].append(entry)
+    if event.parent is not None:
+        parent = event.parent
+        key = (parent.instance_id, parent.execution_id, parent.task_id, parent.attempt)
+        facts.children[key].append(entry)
+
+
+def _by_request(evidence: Evidence, kind: str) -> dict[Request, list[Call]]:
+    calls: defaultdict[Request, list[Call]] = defaultdict(list)
+    for call in evidence.calls:
+        if call.kind == kind:
+            calls[call.instance_id, call.request_id].append(call)
+    return calls
+
+
+def check_starts(evidence: Evidence, facts: Facts) -> Iterator[Violation]:
+    """C1: a start that was acknowledged is there; C2: it is there once, an unknown one at most once, a refused one never."""
+    for request, calls in _by_request(evidence, "Start").items():
+        name, request_id = request
+        times = len(facts.starts.get(request, ()))
+        spare = facts.forgotten[name]
+        created = [call for call in calls if call.outcome is Outcome.OK and call.answer.get("created")]
+        refused = [call for call in calls if call.outcome is Outcome.FAIL]
+        if created and not times:
+            yield Violation("C1", f"start {request_id} of {name} was acknowledged, and is not in the log")
+        if times > 1 + spare:
+            yield Violation("C2", f"start {request_id} of {name} was done {times} times")
+        if refused and not created and times > spare:
+            yield Violation("C2", f"start {request_id} of {name} was refused, and done")
+    known = {(call.instance_id, call.request_id) for call in evidence.calls}
+    for request, entries in facts.starts.items():
+        if request not in known and len(entries) > 1 + facts.forgotten[request[0]]:
+            yield Violation("C2", f"start {request[1]} of {request[0]} was done {len(entries)} times")
+    for key, entries in facts.children.items():
+        if len(entries) > 1 + facts.forgotten[entries[0].instance_id]:
+            yield Violation(
+                "C2", f"attempt {key[3]} of task {key[2]} of {key[0]} started its child {len(entries)} times"
+            )
+
+
+def check_events(evidence: Evidence, facts: Facts) -> Iterator[Violation]:
+    """C6: an event that was acknowledged is there once, an unknown one at most once, a refused one never; one sender's events
+    are there in the order in which they were sent."""
+    for request, calls in _by_request(evidence, "RaiseEvent").items():
+        name, request_id = request
+        times, spare = len(facts.events.get(request, ())), facts.forgotten[name]
+        done = any(call.outcome is Outcome.OK for call in calls)
+        refused = any(call.outcome is Outcome.FAIL for call in calls)
+        if done and not times:
+            yield Violation("C6", f"event {request_id} of {name} was acknowledged, and is not in the log")
+        if times > 1 + spare:
+            yield Violation("C6", f"event {request_id} of {name} came {times} times")
+        if refused and not done and times > spare:
+            yield Violation("C6", f"event {request_id} of {name} was refused, and came")
+    yield from _check_sent(evidence, facts)
+    yield from _check_order(evidence, facts)
+
+
+def _check_sent(evidence: Evidence, facts: Facts) -> Iterator[Violation]:
+    """Events that one instance raised on another."""
+    for request, (target, entry) in facts.sent.items():
+        times = len(facts.events.get((target, request), ()))
+        if times > 1:
+            yield Violation("C6", f"event {request} for {target}, decided by {entry.where}, came {times} times")
+    for (name, request), entries in facts.events.items():
+        sent = facts.sent.get(request)
+        known = any(call.request_id == request for call in evidence.calls)
+        if evidence.calls and sent is None and not known:
+            yield Violation("C6", f"{entries[0].where}: event {request} of {name} came, and nobody sent it")
+
+
+def _check_order(evidence: Evidence, facts: Facts) -> Iterator[Violation]:
+    """A client sends the next event when the one before is acknowledged."""
+    latest: dict[tuple[str, str], tuple[int, Call]] = {}
+    for call in evidence.calls:
+        if call.kind != "RaiseEvent" or call.outcome is not Outcome.OK or call.code != ReplyCode.OK:
+            continue
+        entries = facts.events.get((call.instance_id, call.request_id))
+        if not entries:
+            continue
+        place, key = entries[0].offset, (call.client, call.instance_id)
+        before = latest.get(key)
+        if before is not None and before[0] > place and before[1].request_id != call.request_id:
+            text = f"{call.client} sent {before[1].request_id} before {call.request_id}, and the log has them the other way round"
+            yield Violation("C6", text)
+        latest[key] = (place, call)
