@@ -1,17 +1,13 @@
-# Perdure's commands; `make` alone lists them. Asks for GNU make 3.81, a POSIX shell and Python 3.11 to 3.14; keeps all its
-# state under build/. Every path is relative, so that a checkout in a folder with a space in its name works.
-.DEFAULT_GOAL := help
-.DELETE_ON_ERROR:
+# Perdure's commands; `make` alone lists them. Asks for any make, a POSIX shell and Python 3.11 to 3.14; keeps all its state
+# under build/. Every path is relative or quoted, so that a checkout in a folder with a space in its name works.
 .PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test models simulate ci clean
 
-PY := build/venv/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check --quiet install
-BENCH := full
-KILLS := 20
-RUNS := 1000
-
-export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
-export PYTHONPYCACHEPREFIX := $(CURDIR)/build/pycache
+KEPT = HYPOTHESIS_STORAGE_DIRECTORY="$$PWD/build/hypothesis" PYTHONPYCACHEPREFIX="$$PWD/build/pycache"
+PY = $(KEPT) build/venv/bin/python
+PIP = $(PY) -m pip --disable-pip-version-check --quiet install
+BENCH = full
+KILLS = 20
+RUNS = 1000
 
 help: ## list these commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -32,7 +28,7 @@ check-static: build/venv/installed ## check format, lint and types only
 	@$(PY) -m ruff format --check
 	@$(PY) -m ruff check
 	@$(PY) -m mypy
-	@$(PY) -m pyright --pythonpath $(PY)
+	@$(PY) -m pyright --pythonpath build/venv/bin/python
 
 format: build/venv/installed ## format the code and mend what the linter can mend
 	@$(PY) -m ruff check --fix
@@ -45,7 +41,7 @@ kill-test: setup ## kill workers again and again on a real broker and count ever
 	@KILL_TEST_KILLS=$(KILLS) $(PY) -m pytest -s -m kafka tests/test_kill.py
 
 simulate: setup ## run hubs in virtual time under every kind of fault and judge them (RUNS=1000 SEED=a fresh one)
-	@$(PY) -m tests.simulation --runs $(RUNS) $(if $(SEED),--seed $(SEED))
+	@$(PY) -m tests.simulation --runs $(RUNS) $${SEED:+--seed "$$SEED"}
 
 models: setup ## search the small models of the log's rules to the end, within wide bounds (minutes)
 	@$(PY) -m tests.models
@@ -53,7 +49,7 @@ models: setup ## search the small models of the log's rules to the end, within w
 ci: ## what CI runs
 	@bash .ci/run
 
-setup: build/venv/installed build/kafka-libs/complete ## install what is locked, and a broker's jars, under build/
+setup: build/venv/installed build/broker ## install what is locked, and a broker's jars, under build/
 
 clean: ## remove build/
 	@rm -rf build
@@ -69,9 +65,9 @@ build/venv/locked: requirements/dev.txt scripts/find-python
 build/venv/installed: build/venv/locked pyproject.toml
 	@$(PIP) --no-index --no-deps --no-build-isolation --editable . && touch $@
 
-# Without Java or Maven there is nothing to fetch: no stamp is left, so that the next run looks again.
-build/kafka-libs/complete: tests/kafka/pom.xml | build/venv/installed
-	@rm -f $@; $(PY) -m tests.broker --fetch || echo 'Tests that need a real Kafka will be skipped.'
+# Where no broker can be had, no stamp is left, so that the next run looks again.
+build/broker: build/venv/locked tests/kafka/pom.xml
+	@if $(PY) -m tests.broker --fetch; then touch $@; else echo 'Tests that need a real Kafka will be skipped.'; fi
 
 lock: ## renew requirements/*.txt from pyproject.toml (uv, from the registry)
 	@sh scripts/lock

@@ -6,6 +6,7 @@ Nothing is taken for granted: Docker, Java and Maven are run under a time limit 
 
 import argparse
 import base64
+import hashlib
 import os
 import re
 import shutil
@@ -280,10 +281,12 @@ def find_java() -> str:
 
 
 def fetch_jars() -> None:
-    """Put a broker's jars under build/ with Maven, unless they are there."""
-    if (LIBS / "complete").exists():
+    """Put a broker's jars under build/ with Maven, unless those that the pom asks for are there."""
+    stamp, wanted = LIBS / "complete", hashlib.sha256(POM.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == wanted:
         return
     probe(["mvn", "-v"])
+    shutil.rmtree(LIBS, ignore_errors=True)
     command = [
         "mvn",
         "-q",
@@ -300,7 +303,7 @@ def fetch_jars() -> None:
         raise NoBroker(
             f"Maven could not fetch a broker's jars: {' '.join(done.stdout.split())[-300:] or 'it said nothing'}"
         )
-    (LIBS / "complete").touch()
+    stamp.write_text(wanted)
 
 
 def fetch() -> None:

@@ -107,6 +107,24 @@ def test_a_maven_that_brings_no_jars_leaves_no_stamp(fake: Fake, script: str, sa
     assert not (broker.LIBS / "complete").exists()
 
 
+def test_jars_are_fetched_again_only_when_others_are_asked_for(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pom = tmp_path / "pom.xml"
+    pom.write_text("<one/>")
+    monkeypatch.setattr(broker, "POM", pom)
+    libs = broker.LIBS
+    fake("mvn", f'[ "$1" = -v ] || {{ /bin/mkdir "{libs}"; echo >"{libs}/kafka_2.13-$$.jar"; }}')
+    fetched = []
+    for text in ("<one/>", "<one/>", "<two/>"):
+        pom.write_text(text)
+        fetch_jars()
+        fetched.append([path.name for path in libs.glob("*.jar")])
+
+    assert [1, 1, 1] == [len(jars) for jars in fetched]
+    assert fetched[0] == fetched[1] != fetched[2]
+
+
 def test_set_up_fetches_the_image_where_docker_works_and_asks_for_no_java(fake: Fake, tmp_path: Path) -> None:
     fake("docker", f'echo "$@" >>{tmp_path}/said; [ "$1" != image ]')
     fetch()

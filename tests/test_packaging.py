@@ -115,6 +115,22 @@ def test_make_lists_its_commands() -> None:
     )
 
 
+def test_every_target_of_make_is_listed() -> None:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+
+    assert set(targets.split()) == set(re.findall(r"^([a-z-]+):.* ## .+$", text, re.MULTILINE))
+
+
+def test_no_make_of_one_kind_is_asked_for() -> None:
+    """What BSD's make does not have, GNU's functions and order-only prerequisites first of all."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    assert [] == re.findall(
+        r"\$\((?:shell|wildcard|CURDIR|info|if|foreach) ?|^\S+:[^#\n]*[ |]\| |:=|^export |^ifeq", text, re.MULTILINE
+    )
+
+
 @pytest.mark.parametrize("name", ["Makefile", ".ci/run", "scripts/find-python", "scripts/lock"])
 def test_set_up_needs_no_sudo_and_no_tool_that_only_gnu_has(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
