@@ -11,8 +11,9 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from time import monotonic
-from types import FrameType, TracebackType
+from types import FrameType
 
 import structlog
 
@@ -27,7 +28,7 @@ _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
 class TurnWatchdog:
-    """`with watchdog:` around every turn, on the thread that made it. A turn longer than `seconds_max` ends with
+    """`with watchdog.watch():` around every turn, on the thread that made it. A turn longer than `seconds_max` ends with
     TurnInterrupted, whatever the code made of it; one that still runs after twice that is named in an alarm.
 
     With `dump_stacks` the stacks of all threads go to stderr when not even this thread can run (a call in C that keeps the GIL).
@@ -43,24 +44,31 @@ class TurnWatchdog:
         self._began = 0.0  # 0: no turn is running
         self._turn = 0
         self._doomed = -1
+        self._signalled = False  # a signal is on its way, or its handler has not begun
         self._previous_action = signal.signal(_SIGNAL, self._on_signal) if self._on_main else None
         self._postpone_dump()
         self._thread = threading.Thread(target=self._watch, name="perdure-turn-watchdog", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> None:
-        self._began = monotonic()
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        """Be around one turn.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        turn = self._turn
+        A generator, and not `__exit__` of this class: an interrupt that comes just when the turn ends is raised where that begins,
+        before anything in it could catch it. A generator that is not run to its end is closed, which runs its `finally`.
+        """
+        turn, finished = self._turn, False
+        self._began = monotonic()
         try:
-            self._leave(turn)
-        except TurnInterrupted:
-            self._leave(turn)  # it was raised just here; the next one is a quarter of the limit away
-        if self._doomed == turn:
-            self._end_doomed(kind)
+            yield
+            finished = True
+        finally:
+            try:
+                self._leave(turn)
+            except TurnInterrupted:
+                self._leave(turn)  # it was raised just here; the next one is a quarter of the limit away
+            if self._doomed == turn:
+                self._end_doomed(finished=finished)
 
     def close(self) -> None:
         self._stop.set()
@@ -73,17 +81,18 @@ class TurnWatchdog:
             self._began = 0.0
             self._turn = turn + 1
 
-    def _end_doomed(self, kind: type[BaseException] | None) -> None:
+    def _end_doomed(self, *, finished: bool) -> None:
         """The turn was to be interrupted. Nothing may be raised after it, and it may not pass for a turn that was not."""
         if not self._on_main:
             # Under way, or not: after this call it is neither.
             with contextlib.suppress(TurnInterrupted):
                 _raise_in_thread(ctypes.c_ulong(self._engine), None)
-        if kind is None:
+        if finished:
             raise TurnInterrupted
 
     def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
         """On the engine's thread, between two of its instructions: the turn is running, or it is over."""
+        self._signalled = False
         if self._began and self._doomed == self._turn:
             raise TurnInterrupted
 
@@ -114,8 +123,10 @@ class TurnWatchdog:
             self._doomed = turn
             if not self._on_main:
                 _raise_in_thread(ctypes.c_ulong(self._engine), ctypes.py_object(TurnInterrupted))
-        if self._on_main:
-            # A signal ends a blocking call as well; the handler raises only while this turn lasts.
+        if self._on_main and not self._signalled:
+            # A signal ends a blocking call as well; the handler raises only while this turn lasts. One at a time: on a busy
+            # machine they would come faster than their handlers, each of which would be interrupted before it begins.
+            self._signalled = True
             signal.pthread_kill(self._engine, _SIGNAL)
 
     def _alarm(self, lasted: float) -> None:

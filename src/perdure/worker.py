@@ -176,7 +176,7 @@ class Worker:
 
     def _watch_turn(self) -> AbstractContextManager[object]:
         assert self._watchdog is not None
-        return self._watchdog
+        return self._watchdog.watch()
 
     def _wait_seconds(self) -> float:
         """Until the next thing that is due without any message."""

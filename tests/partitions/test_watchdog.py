@@ -70,10 +70,10 @@ def test_a_turn_without_end_is_interrupted_and_the_next_ones_are_not(engine: Cal
     def run() -> None:
         watchdog = TurnWatchdog(LIMIT)
         for _ in range(2):
-            with pytest.raises(TurnInterrupted), watchdog:
+            with pytest.raises(TurnInterrupted), watchdog.watch():
                 spin(20)
         for _ in range(2_000):
-            with watchdog:
+            with watchdog.watch():
                 pass
         watchdog.close()
 
@@ -83,7 +83,7 @@ def test_a_turn_without_end_is_interrupted_and_the_next_ones_are_not(engine: Cal
 def test_a_blocking_call_is_interrupted_on_the_main_thread() -> None:
     watchdog = TurnWatchdog(LIMIT)
     began = time.monotonic()
-    with pytest.raises(TurnInterrupted), watchdog:
+    with pytest.raises(TurnInterrupted), watchdog.watch():
         time.sleep(20)
     watchdog.close()
 
@@ -93,7 +93,7 @@ def test_a_blocking_call_is_interrupted_on_the_main_thread() -> None:
 def test_a_turn_that_swallows_the_interrupt_is_interrupted_again_and_does_not_pass(engine: Callable[..., None]) -> None:
     def run() -> None:
         watchdog = TurnWatchdog(LIMIT)
-        with pytest.raises(TurnInterrupted), watchdog:
+        with pytest.raises(TurnInterrupted), watchdog.watch():
             swallow_twice()
         watchdog.close()
 
@@ -103,7 +103,7 @@ def test_a_turn_that_swallows_the_interrupt_is_interrupted_again_and_does_not_pa
 def test_an_exception_of_the_turn_wins_over_the_interrupt(engine: Callable[..., None]) -> None:
     def run() -> None:
         watchdog = TurnWatchdog(LIMIT)
-        with pytest.raises(KeyError), watchdog:
+        with pytest.raises(KeyError), watchdog.watch():
             spin_and_complain()
         watchdog.close()
 
@@ -117,7 +117,7 @@ def test_no_interrupt_leaks_out_of_turns_that_end_about_the_limit(engine: Callab
         outside = 0
         for number in range(400):
             try:
-                with watchdog:
+                with watchdog.watch():
                     spin(0.003 + 0.00001 * (number % 300))
             except TurnInterrupted:
                 interrupted += 1
@@ -132,6 +132,23 @@ def test_no_interrupt_leaks_out_of_turns_that_end_about_the_limit(engine: Callab
     engine(run)
 
 
+def test_a_turn_whose_end_is_interrupted_before_its_first_instruction_is_over_all_the_same(
+    engine: Callable[..., None],
+) -> None:
+    def run() -> None:
+        watchdog = TurnWatchdog(LIMIT)
+        turn = watchdog.watch()
+        turn.__enter__()
+        # What an interrupt there comes to: __exit__ was called, did nothing, and is let go.
+        del turn
+        spin(4 * LIMIT)  # anything raised here fails the test
+        with pytest.raises(TurnInterrupted), watchdog.watch():
+            spin(20)
+        watchdog.close()
+
+    engine(run)
+
+
 def test_what_cannot_be_interrupted_is_named_in_an_alarm() -> None:
     def blocked_for_a_while() -> None:
         time.sleep(8 * LIMIT)
@@ -140,7 +157,7 @@ def test_what_cannot_be_interrupted_is_named_in_an_alarm() -> None:
 
         def run() -> None:
             watchdog = TurnWatchdog(LIMIT)
-            with pytest.raises(TurnInterrupted), watchdog:
+            with pytest.raises(TurnInterrupted), watchdog.watch():
                 blocked_for_a_while()
             watchdog.close()
 
@@ -158,7 +175,7 @@ from perdure.partitions.watchdog import TurnWatchdog
 def catastrophe():
     re.match(r"(a+)+$", "a" * 25 + "b")
 
-with TurnWatchdog({LIMIT}, dump_stacks=True):
+with TurnWatchdog({LIMIT}, dump_stacks=True).watch():
     catastrophe()
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
@@ -177,6 +194,6 @@ def test_entering_and_leaving_costs_less_than_a_microsecond_of_cpu() -> None:
 def _cost(watchdog: TurnWatchdog) -> float:
     began = time.thread_time()
     for _ in range(5_000):
-        with watchdog:
+        with watchdog.watch():
             pass
     return (time.thread_time() - began) / 5_000
