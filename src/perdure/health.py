@@ -1,12 +1,17 @@
 """/healthz, /readyz and /metrics of a worker process, on a small HTTP server in a thread of its own."""
 
+import socket
+import sys
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import orjson
+import structlog
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
@@ -16,9 +21,13 @@ from .metrics import WorkerCollector
 from .worker import Worker
 
 Answer = tuple[HTTPStatus, str, bytes]
+_log = structlog.get_logger("perdure.health")
 _JSON = "application/json"
 # A turn is interrupted after seconds; an engine that made no round for this long will not make one any more.
 ROUND_SECONDS_MAX = 30.0
+# Probes and scrapers are few and quick; whoever else connects must not cost the worker its threads.
+CONNECTIONS_MAX = 32
+CONNECTION_SECONDS_MAX = 10.0
 
 
 def worker_registry(worker: Worker) -> CollectorRegistry:
@@ -63,14 +72,51 @@ class HealthServer:
                 "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)),
             }
 
-        self._server = ThreadingHTTPServer((host, port), Requests)
-        self._server.daemon_threads = True
+        self._server = _Server((host, port), Requests)
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="perdure-health", daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    """A thread for each connection, of which there are few at a time, and none for long."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, *arguments: Any) -> None:
+        # Of the family of its address: ThreadingHTTPServer takes IPv4 for granted.
+        self.address_family = socket.AF_INET6 if ":" in arguments[0][0] else socket.AF_INET
+        self._since: dict[socket.socket, float] = {}
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if len(self._since) >= CONNECTIONS_MAX:
+            self.shutdown_request(request)
+            return
+        self._since[request] = time.monotonic()
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._since.pop(request, None)
+        super().shutdown_request(request)
+
+    def service_actions(self) -> None:
+        """Called twice a second: what has been open for too long is shut, whatever trickles in."""
+        limit = time.monotonic() - CONNECTION_SECONDS_MAX
+        for request, since in list(self._since.items()):
+            if since < limit:
+                with suppress(OSError):
+                    request.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that went away is nothing to write about; a fault of ours is."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            _log.error("health.failed", exc_info=error)
 
 
 class _Requests(BaseHTTPRequestHandler):
@@ -88,6 +134,8 @@ class _Requests(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cache-Control", "no-store")
         self.end_headers()
         self.wfile.write(body)
 

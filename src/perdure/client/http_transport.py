@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
@@ -21,6 +21,7 @@ from perdure.schemas import messages as ms
 from perdure.schemas.events import Status
 from perdure.schemas.messages import Purge, ReusePolicy
 from perdure.schemas.views import time_to_json
+from perdure.segments import to_segment
 
 from .requests import ListRequest, Started, StartRequest
 from .transport import Change, Ticket
@@ -184,12 +185,7 @@ def _pauses() -> Iterator[float]:
 
 
 def _path(instance_id: str) -> str:
-    return f"/v1/instances/{_segment(instance_id)}"
-
-
-def _segment(text: str) -> str:
-    """One segment of a path. Dots are escaped where they would mean a folder."""
-    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
+    return f"/v1/instances/{to_segment(instance_id)}"
 
 
 def _start_body(request: StartRequest) -> View:
@@ -210,7 +206,7 @@ def _change_call(change: Change) -> tuple[str, str, bytes | None, Mapping[str, A
     """Method, rest of the path, body and query of one change."""
     match change:
         case ms.RaiseEvent(name, payload):
-            return "POST", f"/events/{_segment(name)}", payload, None
+            return "POST", f"/events/{to_segment(name)}", payload, None
         case ms.Terminate(reason, recursive):
             body = {"reason": decode_json(reason), "recursive": recursive}
             return "POST", "/terminate", encode_json(body), None

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
-from urllib.parse import quote, unquote
 from uuid import uuid4
 
+import structlog
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -32,11 +32,13 @@ from perdure.client.requests import (
 )
 from perdure.client.transport import Change
 from perdure.client.views import View, decode_json, encode_json
-from perdure.errors import HubError, InvalidRequest, PerdureError
+from perdure.errors import InvalidRequest, PerdureError
 from perdure.schemas.events import Status
 from perdure.schemas.messages import Cancel, Purge, Resume, Suspend, Terminate
+from perdure.segments import from_segment, to_segment
 
 from .boundary import Boundary, RequestMetrics
+from .description import describe
 from .models import (
     HistoryModel,
     InstanceModel,
@@ -49,6 +51,7 @@ from .models import (
 )
 from .problems import MEDIA_TYPE, answer_error, problem
 
+_log = structlog.get_logger("perdure.serve")
 WAIT_SECONDS_MAX = 60.0
 Answer = tuple[HTTPStatus, str, bytes]
 
@@ -76,8 +79,9 @@ def create_api(client: AsyncClient, token: str = "", parts: ApiParts | None = No
         version=importlib.metadata.version("perdure"),
         summary="Start durable orchestrations, wait for them, and ask things of them.",
         lifespan=lifespan,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     api.add_middleware(Boundary, token=token, metrics=RequestMetrics(parts.registry))  # pyright: ignore[reportArgumentType]
     api.add_exception_handler(PerdureError, answer_error)
@@ -85,6 +89,7 @@ def create_api(client: AsyncClient, token: str = "", parts: ApiParts | None = No
     api.add_exception_handler(RequestValidationError, _answer_invalid)
     api.include_router(_Routes(client).router)
     _add_probes(api, client, parts)
+    _add_description(api)
     return api
 
 
@@ -112,8 +117,10 @@ def _add_probes(api: FastAPI, client: AsyncClient, parts: ApiParts) -> None:
     async def readyz() -> Response:
         try:
             await client.open()
-        except HubError as error:
-            return problem(503, "Not ready", str(error), error.code)
+        except PerdureError as error:
+            # Anybody may ask, so the reason, with the brokers' addresses in it, is for the log.
+            _log.warning("serve.not_ready", error=str(error))
+            return problem(503, "Not ready", "the hub cannot be used now; the server's log says why", error.code)
         if parts.readiness is None:
             return _json({"ready": True})
         status, media_type, content = parts.readiness()
@@ -124,6 +131,14 @@ def _add_probes(api: FastAPI, client: AsyncClient, parts: ApiParts) -> None:
         return Response(generate_latest(parts.registry), media_type=CONTENT_TYPE_LATEST)
 
 
+def _add_description(api: FastAPI) -> None:
+    """/docs: FastAPI's own page runs scripts of another site, which could then do all that the API can."""
+
+    @api.get("/docs", tags=["process"], summary="This description, as a page")
+    async def docs() -> Response:
+        return Response(describe(api.openapi()), media_type="text/html")
+
+
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(encode_json(content), status, headers, "application/json")
 
@@ -131,7 +146,15 @@ def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None
 def _instance_id(
     instance_id: Annotated[str, Path(description="Percent-encoded where it holds `/`, `?`, `#` or `%`.")],
 ) -> str:
-    return checked_id(unquote(instance_id))
+    return checked_id(_unescaped(instance_id))
+
+
+def _unescaped(segment: str) -> str:
+    """A segment of a path as it was meant. Raises InvalidRequest."""
+    try:
+        return from_segment(segment)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from error
 
 
 def _request_id(
@@ -248,7 +271,7 @@ class _Routes:
             "created": started.created,
             "held": held,
         }
-        location = {"Location": f"/v1/instances/{quote(started.instance_id, safe='')}"}
+        location = {"Location": f"/v1/instances/{to_segment(started.instance_id)}"}
         return _json(content, 201 if started.created else 200, location)
 
     async def list(self, filters: Annotated[_Filters, Depends()]) -> Response:
@@ -287,9 +310,9 @@ class _Routes:
             raise HTTPException(415, "the body is the event's payload, as application/json")
         try:
             value = decode_json(body) if body else None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InvalidRequest(f"the body is no JSON: {error}") from error
-        return await self._change(instance_id, event_of_payload(unquote(event), _payload(value)), request_id)
+        return await self._change(instance_id, event_of_payload(_unescaped(event), _payload(value)), request_id)
 
     async def cancel(self, instance_id: InstanceId, request_id: RequestId, body: ReasonBody | None = None) -> Response:
         """Ask an instance to stop, so that it can compensate."""

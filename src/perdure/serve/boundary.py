@@ -1,8 +1,9 @@
 """What every request passes before any route: who may come in, how much, and how paths are read.
 
 Rules of this file: a token is compared in constant time; without one the server is on loopback, and a web page that a browser
-shows must not reach it (a foreign Origin or Host is refused); a path is routed before its escapes are read, so that an instance
-id may hold a slash.
+shows must not reach it (a foreign Origin or Host is refused, and so is what a browser says comes from another site); a path is
+routed before its escapes are read, so that an instance id may hold a slash; what goes wrong inside is for the log, and the caller
+hears only that it did.
 """
 
 import hmac
@@ -11,14 +12,19 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from perdure.actors.limits import DEFAULT_LIMITS
 from perdure.errors import Unauthorized
+from perdure.loopback import is_loopback
 
+from .description import STYLE_HASH
 from .problems import problem, problem_of
+
+_log = structlog.get_logger("perdure.serve")
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,7 +35,16 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 # JSON may escape every character of a payload.
 BODY_BYTES_MAX = 4 * DEFAULT_LIMITS.payload_bytes_max
 _OPEN_PATHS = frozenset({"/healthz", "/readyz"})
-_LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_OTHER_SITES = frozenset({"cross-site", "same-site"})
+# Answers are data: no page shows them in a frame, guesses their type, keeps them, or loads anything through them.
+_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", f"default-src 'none'; style-src '{STYLE_HASH}'; frame-ancestors 'none'".encode()),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+)
 
 
 class RequestMetrics:
@@ -45,8 +60,10 @@ class RequestMetrics:
 
     def note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "none")
-        self._requests.labels(scope["method"], route, str(status)).inc()
-        self._seconds.labels(scope["method"], route).observe(seconds)
+        # Any caller may make up a method, and each would be kept for ever.
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
 
 
 class Boundary:
@@ -58,9 +75,10 @@ class Boundary:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        assert scope["type"] == "http", "the server takes no other requests"
         began, status = time.perf_counter(), 0
         inner: Scope = {**scope, "path": scope.get("raw_path", scope["path"].encode()).decode("latin-1")}
 
@@ -68,27 +86,36 @@ class Boundary:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
             await send(message)
 
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refuse(scope["path"], headers)
-        if refusal is not None:
-            await refusal(scope, receive, note)
-        else:
-            await self._app(inner, _limited(receive), note)
-        self._metrics.note(inner, status, time.perf_counter() - began)
+        try:
+            await (refusal or self._app)(inner, _limited(receive), note)
+        except Exception:
+            _log.exception("request.failed", method=scope["method"], path=inner["path"])
+            if status:
+                raise  # the answer has begun, and can only be cut off
+            await _FAILED(inner, receive, note)
+        finally:
+            self._metrics.note(inner, status, time.perf_counter() - began)
 
     def _refuse(self, path: str, headers: MutableMapping[str, str]) -> Response | None:
         if path not in _OPEN_PATHS:
             if self._token:
                 if not hmac.compare_digest(self._token, _bearer(headers)):
                     return problem_of(Unauthorized("the API wants its token, as `Authorization: Bearer TOKEN`"))
-            elif _host_name(headers.get("host", "")) not in _LOOPBACK_NAMES:
+            elif not is_loopback(_host_name(headers.get("host", ""))):
                 return problem(403, "Forbidden", "without a token this API answers on loopback only", "forbidden")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-            return problem(403, "Forbidden", f"requests of other sites' pages are refused: {origin}", "forbidden")
-        if int(headers.get("content-length", "0") or 0) > BODY_BYTES_MAX:
+        foreign = origin is not None and _place(origin) != headers.get("host")
+        if foreign or headers.get("sec-fetch-site") in _OTHER_SITES:
+            return problem(403, "Forbidden", "requests of other sites' pages are refused", "forbidden")
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            return problem(400, "Bad request", "the content's length is no number", "bad-request")
+        if int(length) > BODY_BYTES_MAX:
             return problem(413, "Payload too large", f"a body has at most {BODY_BYTES_MAX} bytes", "payload-too-large")
         return None
 
@@ -99,7 +126,21 @@ def _bearer(headers: MutableMapping[str, str]) -> bytes:
 
 
 def _host_name(host: str) -> str:
-    return urlsplit(f"//{host}").hostname or ""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _place(origin: str) -> str:
+    """Host and port of an origin; nothing for `null` and for what is none."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
+
+
+_FAILED = problem(500, "Internal error", "the request failed inside; the server's log says how", "internal")
 
 
 def _limited(receive: Receive) -> Receive:

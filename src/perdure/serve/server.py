@@ -11,6 +11,8 @@ from fastapi import FastAPI
 from perdure.errors import ConfigError
 from perdure.loopback import is_loopback
 
+from .connection import CONNECTIONS_MAX, IDLE_SECONDS_MAX, PatientConnection
+
 STOP_SECONDS = 5
 
 
@@ -52,9 +54,20 @@ def url_of(listener: socket.socket) -> str:
 class ApiServer:
     """One API on one socket. `run` blocks until `stop`; `start` does it in a thread."""
 
-    def __init__(self, api: FastAPI, listener: socket.socket) -> None:
+    def __init__(
+        self, api: FastAPI, listener: socket.socket, connection: type[PatientConnection] = PatientConnection
+    ) -> None:
         config = uvicorn.Config(
-            api, log_config=None, access_log=False, timeout_graceful_shutdown=STOP_SECONDS, server_header=False
+            api,
+            http=connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=IDLE_SECONDS_MAX,
+            timeout_graceful_shutdown=STOP_SECONDS,
         )
         self._server = _Server(config)
         self._listener = listener
