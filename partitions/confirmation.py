@@ -315,8 +315,10 @@ class Confirmation:
 
     @property
     def checkpoint_age_seconds(self) -> float:
-        """Seconds since the last checkpoint, 0 while nothing happened after it."""
-        return self._home.parts.clock.monotonic() - self._checkpoint_at if self._turns_since else 0.0
+        """Seconds since the last checkpoint, 0 while nothing happened after it. One that is on its way is none yet."""
+        if not self._turns_since and not self._checkpoint_out:
+            return 0.0
+        return self._home.parts.clock.monotonic() - self._checkpoint_at
 
     @property
     def checkpoint_late(self) -> bool:

@@ -60,6 +60,8 @@ class Intake:
         self._moved: dict[tuple[str, int], SourceMark] = {}
         self.mark = confirmed.inbox_mark
         self._arrived = confirmed.inbox_mark - 1
+        self.gaps: dict[tuple[str, int], int] = {}
+        """Sources of which a later message came than the next one, and the sequence that is missing. One that stays is an alarm (R7)."""
 
     def take(self, record: LogRecord) -> Taken | None:
         """Understand one record, the next of the inbox. None: it was consumed before, or came before."""
@@ -74,11 +76,13 @@ class Intake:
             if origin.sequence < expected:
                 taken = replace(taken, kind=Kind.DUPLICATE)
             elif origin.sequence > expected:
+                self.gaps[source] = expected
                 taken = replace(
                     taken, kind=Kind.OUT_OF_ORDER, reason=f"sequence {origin.sequence} of {source}, expected {expected}"
                 )
             else:
                 self._seen[source] = origin.sequence
+                self.gaps.pop(source, None)
                 mark = SourceMark(origin.topic_id, origin.partition, origin.sequence)
         self._order.append((record.offset, mark))
         return None if record.offset in self._consumed else taken

@@ -209,6 +209,11 @@ class Log(Protocol):
 
     def span_inbox(self, partition: int) -> LogSpan: ...
 
+    def stable_inbox_end(self, partition: int) -> int:
+        """Where reading the inbox stops now: at its end, or at the first record of a transaction that somebody has open (R9). Blocks.
+        Raises LogUnavailable."""
+        ...
+
     def trim_inbox(self, partition: int, before: int) -> None:
         """Let go of inbox records below `before` (R8)."""
 

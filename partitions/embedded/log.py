@@ -273,6 +273,10 @@ class EmbeddedLog:
     def span_inbox(self, partition: int) -> LogSpan:
         return self._hub.span(INBOX, partition)
 
+    def stable_inbox_end(self, partition: int) -> int:
+        """There are no transactions."""
+        return self.span_inbox(partition).end
+
     def trim_inbox(self, partition: int, before: int) -> None:
         self._hub.trim(INBOX, partition, before)
 

@@ -103,6 +103,9 @@ class KafkaLog:
     def span_inbox(self, partition: int) -> LogSpan:
         return self._reads.span(self._settings.topics.inbox, partition)
 
+    def stable_inbox_end(self, partition: int) -> int:
+        return self.inbox.read_end(partition)
+
     def trim_inbox(self, partition: int, before: int) -> None:
         self._trim(self._settings.topics.inbox, partition, before)
 

@@ -30,12 +30,20 @@ class KafkaTopicReader:
         self._faults: list[tuple[int, LogTruncated]] = []
 
     def open(self, partition: int, offset: int) -> None:
-        if self._consumer is None:
-            self._consumer = self._settings.reader(committed=self._committed, ends=False)
+        consumer = self._reader()
         if partition in self._positions:
             self.close(partition)
         self._positions[partition] = offset
-        self._consumer.incremental_assign([TopicPartition(self._topic, partition, offset)])
+        consumer.incremental_assign([TopicPartition(self._topic, partition, offset)])
+
+    def read_end(self, partition: int) -> int:
+        """Ask where reading stops now: for one that reads committed records that is the last stable offset."""
+        return span_of(self._reader(), self._settings, self._topic, partition).end
+
+    def _reader(self) -> Consumer:
+        if self._consumer is None:
+            self._consumer = self._settings.reader(committed=self._committed, ends=False)
+        return self._consumer
 
     def close(self, partition: int) -> None:
         if self._consumer is not None and self._positions.pop(partition, None) is not None:

@@ -29,7 +29,13 @@ class Journal:
     def __init__(self) -> None:
         self.start = 0
         self.end = 0
+        self.transaction_at: int | None = None
+        """Where somebody's open transaction begins: readers of committed records see nothing from there on (R9)."""
         self._records: list[LogRecord] = []
+
+    @property
+    def stable_end(self) -> int:
+        return self.end if self.transaction_at is None else self.transaction_at
 
     def append(self, record: LogRecord) -> None:
         assert record.offset == self.end
@@ -49,9 +55,10 @@ class Journal:
         return self._records[first : bisect_left(self._records, end, lo=first, key=_offset)]
 
     def read_some(self, start: int, count: int) -> Sequence[LogRecord]:
-        """At most `count` records from `start` on."""
+        """At most `count` records from `start` on, up to the first one of an open transaction."""
         first = bisect_left(self._records, max(start, self.start), key=_offset)
-        return self._records[first : first + count]
+        records = self._records[first : first + count]
+        return records if self.transaction_at is None else [each for each in records if each.offset < self.stable_end]
 
     def trim(self, before: int) -> None:
         """Begin at `before`. What is older is still there: a broker's crash may show it again (R15)."""

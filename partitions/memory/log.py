@@ -252,6 +252,10 @@ class MemoryLog:
     def span_inbox(self, partition: int) -> LogSpan:
         return self._hub.span(INBOX, partition)
 
+    def stable_inbox_end(self, partition: int) -> int:
+        self._hub.check()
+        return self._hub.journal(INBOX, partition).stable_end
+
     def trim_inbox(self, partition: int, before: int) -> None:
         self._hub.journal(INBOX, partition).trim(before)
 

@@ -170,8 +170,18 @@ class WorkerCollector(Collector):
         """What the worker keeps itself, by partition, and what belongs to no partition."""
         worker = self._worker
         lag = GaugeMetricFamily("perdure_inbox_lag_records", "Inbox records that no turn has consumed.", labels=_LABELS)
-        for partition, records in worker.inbox_lag.copy().items():
+        for partition, records in worker.lookout.inbox_lag.copy().items():
             lag.add_metric([self._hub, str(partition)], records)
+        stuck = GaugeMetricFamily(
+            "perdure_inbox_stuck_seconds", "For how long an open transaction has hidden messages (R9).", labels=_LABELS
+        )
+        for partition, seconds in worker.lookout.inbox_stuck_seconds.copy().items():
+            stuck.add_metric([self._hub, str(partition)], seconds)
+        missing = GaugeMetricFamily(
+            "perdure_messages_missing", "Sources whose next message has been missing for long (R7).", labels=_LABELS
+        )
+        for partition, sources in worker.lookout.gaps.copy().items():
+            missing.add_metric([self._hub, str(partition)], sources)
         running = GaugeMetricFamily(
             "perdure_activities_running", "Attempts that are out in this process.", labels=_LABELS
         )
@@ -180,7 +190,7 @@ class WorkerCollector(Collector):
         crashed = CounterMetricFamily("perdure_partition_crashes", "Partitions closed by a fault.", labels=_LABELS)
         for partition, crashes in list(worker.crashes.items()):
             crashed.add_metric([self._hub, str(partition)], crashes.total)
-        yield from (lag, running, crashed)
+        yield from (lag, stuck, missing, running, crashed)
         counts = worker.pool.counts()
         for name, text, value in (
             ("perdure_activities_queued", "Attempts that wait for a slot.", counts.queued),

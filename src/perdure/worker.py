@@ -24,7 +24,6 @@ from perdure.partitions.ports import (
     Assigned,
     Log,
     LogRecord,
-    LogUnavailable,
     Lost,
     Membership,
     Peers,
@@ -35,12 +34,12 @@ from perdure.partitions.ports import (
 from perdure.partitions.watchdog import TurnWatchdog
 
 from .clock import SystemClock
+from .lookout import Lookout
 from .standbys import StandbyParts, Standbys
 
 _log = structlog.get_logger("perdure.worker")
 _CRASH_PAUSE_SECONDS = 0.5
 _STEADY_SECONDS = 60.0
-_LOOK_EVERY_SECONDS = 10.0
 # Something is due and yet nothing can be done about it (an append is out): do not spin.
 _BLOCKED_SECONDS = 0.001
 
@@ -101,7 +100,7 @@ class Worker:
         self.clock, self.pool = self._parts.clock, self._parts.pool
         self.owners: dict[int, PartitionOwner] = {}
         self.crashes: defaultdict[int, Crashes] = defaultdict(Crashes)
-        self.inbox_lag: dict[int, int] = {}
+        self.lookout = Lookout(log, self.clock)
         self.joined = False
         self.round_at = self.clock.monotonic()
         self._membership = membership
@@ -112,7 +111,6 @@ class Worker:
         self._standing_in: set[int] = set()
         self._stop_asked = False
         self._draining = False
-        self._look_at = 0.0
 
     def _make_parts(self, app: RunnableApp, stores: Stores) -> OwnerParts:
         """What the owners are given: real time and real activities. A simulation has its own."""
@@ -171,7 +169,7 @@ class Worker:
         # 6. What is on its way out, and what is to be tried again.
         worked |= self._step_hand_overs()
         self._retry_crashed()
-        self._look_around()
+        self.lookout.look(self.owners)
         return worked
 
     def _watch_turn(self) -> AbstractContextManager[object]:
@@ -208,9 +206,9 @@ class Worker:
         for change in self._membership.poll():
             match change:
                 case Assigned(partitions):
-                    self.joined = True
                     for partition in partitions:
                         self._assign(partition)
+                    self.joined = True  # last: who asks meanwhile must not find us ready without our share
                 case Revoked(partitions):
                     until = self.clock.monotonic() + self.settings.revoke_seconds
                     for partition in partitions:
@@ -305,7 +303,7 @@ class Worker:
         self._hand_overs.pop(partition, None)
         self._standing_in.discard(partition)
         self._phases.pop(partition, None)
-        self.inbox_lag.pop(partition, None)
+        self.lookout.forget(partition)
         self.crashes[partition].retry_at = float("inf")
 
     # Owners.
@@ -394,30 +392,3 @@ class Worker:
             if now >= crashes.retry_at:
                 crashes.retry_at = float("inf")
                 self._assign(partition)
-
-    def _look_around(self) -> None:
-        """What is looked at now and then only."""
-        now = self.clock.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_EVERY_SECONDS
-            self._alarm_late_checkpoints()
-            self._sample_lag(now)
-
-    def _alarm_late_checkpoints(self) -> None:
-        """A recovery would read more than it ever should (R14)."""
-        for partition, owner in self.owners.items():
-            if owner.tenure is not None and owner.tenure.checkpoint_late:
-                age = round(owner.tenure.checkpoint_age_seconds, 1)
-                _log.error("partition.checkpoint_late", partition=partition, seconds=age)
-
-    def _sample_lag(self, now: float) -> None:
-        """Inbox records that no confirmed turn has consumed; to ask the log may take a moment."""
-        for partition, owner in self.owners.items():
-            if owner.holdings is not None:
-                try:
-                    end = self.log.span_inbox(partition).end
-                except LogUnavailable:
-                    # To ask may block until its time-out; a figure is not worth that again and again.
-                    self._look_at = now + 10 * _LOOK_EVERY_SECONDS
-                    return
-                self.inbox_lag[partition] = max(0, end - owner.holdings.fold.state.inbox_mark)
