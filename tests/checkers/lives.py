@@ -36,6 +36,8 @@ class Lives:
         self._entry = entry
         if entry.carried is not None:
             self._carry(entry)
+        if entry.checkpoint is not None:
+            self._time[entry.partition] = max(self._time.get(entry.partition, 0), entry.checkpoint.time_ms)
         if entry.turn is None:
             return
         self._check_time(entry)

@@ -5,7 +5,7 @@ of for a session loses all it has, and learns of it when it asks.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from perdure.partitions.ports import Assigned, Lost, MembershipChange, Revoked
 
@@ -148,6 +148,9 @@ class Member:
         if not self._group.is_member(self._name):
             self._group.join(self._name)  # its session was over while it stood still
         return self._group.poll(self._name)
+
+    def standing_by(self) -> Mapping[int, int]:
+        return {}
 
     def acknowledge(self, partitions: Sequence[int]) -> None:
         self._group.acknowledge(self._name, partitions)

@@ -10,12 +10,12 @@ from typing import Protocol
 from sortedcontainers import SortedDict
 
 from perdure.partitions.memory import MemoryLog, MemoryStores
-from perdure.partitions.memory.faults import HISTORY
+from perdure.partitions.memory.faults import HISTORY, INBOX
 from perdure.partitions.memory.log import (
     MemoryHistoryWriter,
-    MemoryInboxReader,
     MemoryPublisher,
     MemorySnapshots,
+    MemoryTopicReader,
 )
 from perdure.partitions.memory.store import MemoryStore
 from perdure.partitions.ports import Change, Delivered, LogRecord, LogSpan, Report, StoreCorrupt, StoreUnavailable
@@ -51,9 +51,9 @@ class SimulatedWriter(MemoryHistoryWriter):
         self._wake()
 
 
-class SimulatedInbox(MemoryInboxReader):
-    def __init__(self, hub: SimulatedHub, strike: Strike) -> None:
-        super().__init__(hub)
+class SimulatedReader(MemoryTopicReader):
+    def __init__(self, hub: SimulatedHub, topic: str, strike: Strike) -> None:
+        super().__init__(hub, topic)
         self._strike = strike
 
     def open(self, partition: int, offset: int) -> None:
@@ -116,7 +116,8 @@ class SimulatedLog(MemoryLog):
         self._trimmed = trimmed
         self.strike = strike
         self.wake_process = wake
-        self.inbox: SimulatedInbox = SimulatedInbox(hub, strike)
+        self.inbox: SimulatedReader = SimulatedReader(hub, INBOX, strike)
+        self.tail: SimulatedReader = SimulatedReader(hub, HISTORY, strike)
         self.publisher: SimulatedPublisher = SimulatedPublisher(hub, self)
         self.snapshots = MemorySnapshots(hub, self.publisher)
 
@@ -154,6 +155,7 @@ class SimulatedLog(MemoryLog):
         return (
             self.publisher.has_deliveries
             or self.inbox.has_records
+            or self.tail.has_records
             or any(writer.has_reports for writer in self._writers)
         )
 
