@@ -80,7 +80,9 @@ class App:
                 f"this worker has no orchestration {started.name!r}; it has: {known:.500}", kind="unknown-name"
             )
         parent = started.parent.instance_id if started.parent is not None else None
-        identity = Identity(instance_id, started.execution_id, started.name, parent, started.generation, started.tags)
+        identity = Identity(
+            instance_id, started.execution_id, started.name, parent, started.generation, started.tags, started.flags
+        )
         return CoroutineExecutor(definition, identity, ExecutionSettings(self.limits, self._exceptions, strict))
 
     def _register_orchestration(

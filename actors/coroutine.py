@@ -15,7 +15,7 @@ from .comparison import DECISIONS, find_divergence
 from .context import OrchestrationContext
 from .errors import ForeignAwait, OrchestrationCanceled, TurnInterrupted, ValueRefused
 from .execution import Execution, ExecutionSettings, Identity
-from .executor import ContinueAsNew, Decision, InstanceHeld, RecordedTurn, turn_too_long
+from .executor import ContinueAsNew, Decision, InstanceHeld, RecordedTurn, turn_too_long, unknown_event
 from .failures import failure_of
 from .flags import unknown_flags
 from .guard import LoopGuard, describe_foreign, describe_raised, get_loop, raised_by_asyncio, set_loop
@@ -208,7 +208,7 @@ class CoroutineExecutor:
     def _take_started(self, event: ev.ExecutionStarted) -> None:
         assert self._code is None
         assert not self._ended
-        flags = unknown_flags(event.flags)
+        flags = unknown_flags(self.execution.identity.flags)
         if flags:
             self._hold(
                 f"it was started by a newer build, with engine flags {flags} that this one does not know",
@@ -259,10 +259,7 @@ class CoroutineExecutor:
             self._run(None, OrchestrationCanceled(event.reason))
 
     def _take_unknown(self, event: ev.UnknownEvent) -> None:
-        self._hold(
-            f"its history has an event of kind {event.kind}, written by a newer build, that this one does not know",
-            "unknown-event",
-        )
+        raise unknown_event(event.kind)
 
 
 _ADVICE = "The code changed under a running instance, or it is not deterministic: let ctx.patched(...) guard a change, and take time, chance and I/O from ctx and activities"

@@ -32,6 +32,7 @@ class Identity:
     parent_instance_id: str | None = None
     generation: int = 1
     tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS)
+    flags: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

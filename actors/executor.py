@@ -64,6 +64,15 @@ class InstanceHeld(Exception):
         self.kind = kind
 
 
+UNKNOWN_EVENT = "unknown-event"
+
+
+def unknown_event(kind: int) -> InstanceHeld:
+    """Why an instance is held of whose history a newer build wrote a part (R12)."""
+    reason = f"its history has an event of kind {kind}, written by a newer build, that this one does not know"
+    return InstanceHeld(reason, kind=UNKNOWN_EVENT)
+
+
 def turn_too_long(seconds_max: float) -> InstanceHeld:
     """Why an instance whose turn was interrupted is held."""
     return InstanceHeld(

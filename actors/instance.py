@@ -50,8 +50,8 @@ class PendingChild:
 
 @dataclass(frozen=True, slots=True)
 class InstanceState:
-    """The fold of an instance's events. `undelivered` are facts that the code has not seen yet; `unknown` says that a newer
-    build wrote an event that this one cannot read (R12); `carried_at` is where the history of this execution was appended
+    """The fold of an instance's events. `undelivered` are facts that the code has not seen yet; `unknown_kind` is that of an event
+    which a newer build wrote and this one cannot read, 0 for none (R12); `carried_at` is where the history of this execution was appended
     again, or NEVER (R15)."""
 
     instance_id: str
@@ -66,7 +66,7 @@ class InstanceState:
     timers: "HashTrieMap[int, int]" = HashTrieMap()
     undelivered: "Queue[HistoryEvent]" = Queue()
     suspended: bool = False
-    unknown: bool = False
+    unknown_kind: int = 0
     requests: tuple[str, ...] = ()
     events_count: int = 0
     turns_count: int = 0
@@ -126,7 +126,7 @@ class Draft:
         timers: HashTrieMap[int, int]
         undelivered: Queue[HistoryEvent]
         suspended: bool
-        unknown: bool
+        unknown_kind: int
         requests: tuple[str, ...]
         events_count: int
         turns_count: int
@@ -315,7 +315,7 @@ def _apply_custom_status(draft: Draft, event: ev.CustomStatusSet) -> None:
 
 def _apply_unknown(draft: Draft, event: ev.UnknownEvent) -> None:
     # The code's executor refuses it by name: the instance is held, not the partition (R12).
-    draft.unknown = True
+    draft.unknown_kind = event.kind
     _deliver(draft, event)
 
 

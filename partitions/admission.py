@@ -59,7 +59,10 @@ class Admission:
 
     def check_envelope(self, message: Inbound) -> None:
         """All but the body."""
-        if message.instance_id or not isinstance(message.body, ms.Query):
+        if isinstance(message.body, ms.RaiseLevel):
+            if message.instance_id:
+                raise NotAdmitted("to raise the format level is asked of a partition, and not of an instance")
+        elif message.instance_id or not isinstance(message.body, ms.Query):
             check_instance_id(message.instance_id, self.limits)
         if message.origin is not None:
             _check_length("a request id", message.request_id)

@@ -131,7 +131,7 @@ class CatchUp:
         self.fold.take_checkpoint(verdict.first_offset, checkpoint, names_base=whole)
 
     def _take_level(self, verdict: Accepted) -> None:
-        self.fold.state.level = decode_level(verdict.body, verdict.format).level
+        self.fold.take_level(decode_level(verdict.body, verdict.format).level)
 
     def _take_attempt(self, verdict: Accepted) -> None:
         self.fold.take_attempt(decode_attempt(verdict.body, verdict.format).instances)

@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from perdure.actors.executor import InstanceHeld
+from perdure.actors.executor import UNKNOWN_EVENT, InstanceHeld
 from perdure.actors.instance import InstanceState
 from perdure.actors.outgoing import Answer
 from perdure.schemas import events as ev
 from perdure.schemas.events import NEVER
 from perdure.schemas.messages import Inbound, ReplyCode, TaskLost, TaskResult
-from perdure.schemas.records import LEVEL, Checkpoint, RecordKind, Send, TurnBody
+from perdure.schemas.records import FIRST_LEVEL, Checkpoint, RecordKind, Send, TurnBody
 
 from .activities import ActivityResult, ActivityTask
 from .epoch import Appended, Epoch
-from .header import InstanceHeader, header_of
+from .header import InstanceHeader, header_of, read_header
 from .holdings import Holdings
-from .index import index_changes
+from .index import index_changes, read_held
 from .instances import Slot
 from .ledger import Confirmed
 from .state import NO_BASE
@@ -44,7 +44,9 @@ class Decided:
     sends: Sequence[tuple[str, Send]] = ()
     checkpoint: Checkpoint | None = None
     attempt: Sequence[str] | None = None
+    level: int | None = None
     encoded: bytes = b""
+    format: int = FIRST_LEVEL
     appended_at: float = field(default=0.0)
 
 
@@ -138,12 +140,14 @@ class Confirmation:
         record, fold = appended.effect, self._home.fold
         if record.body is not None:
             name, before, after = record.instance_id, record.before, record.after
-            fold.take(Confirmed(name, appended.first_offset, LEVEL, record.body, record.encoded, before, after))
+            fold.take(Confirmed(name, appended.first_offset, record.format, record.body, record.encoded, before, after))
         elif record.checkpoint is not None:
             whole = appended.first_offset == appended.place.offset
             fold.take_checkpoint(appended.first_offset, record.checkpoint, names_base=whole)
         elif record.attempt is not None:
             fold.take_attempt(record.attempt)
+        elif record.level is not None:
+            fold.take_level(record.level)
         else:
             assert record.before is not None
             fold.take_carried(record.before, appended.first_offset)
@@ -275,6 +279,14 @@ class Confirmation:
     def release_held(self, slot: Slot) -> None:
         self._home.instances.hold(slot, None)
         self._show_held(slot)
+
+    def release_readable(self) -> None:
+        """Show as not held what an owner before this one held because it could not read it, and this one can (R12)."""
+        store = self._home.store
+        for name in read_held(store):
+            header = read_header(store, name)
+            if header is not None and header.held_kind == UNKNOWN_EVENT:
+                self._show_held(self._home.instances.get(name))
 
     def _show_held(self, slot: Slot) -> None:
         """Update the header outside a batch, unless a turn on its way will."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from perdure.schemas.codec import encode_envelope, extend_digest
-from perdure.schemas.records import LEVEL, Envelope, Opening, RecordKind
+from perdure.schemas.records import FIRST_LEVEL, Envelope, Opening, RecordKind
 
 from .ports import BufferFull, HistoryWriter
 
@@ -80,7 +80,14 @@ class Epoch(Generic[T]):
         """Records that the writer has no room for; while there are any, decide nothing more (R10)."""
         return len(self._unsent)
 
-    def append(self, kind: RecordKind, instance_id: str, body: bytes, effect: T) -> Appended[T]:
+    def append(
+        self,
+        kind: RecordKind,
+        instance_id: str,
+        body: bytes,
+        effect: T,
+        format: int = FIRST_LEVEL,  # noqa: A002 (the envelope's word)
+    ) -> Appended[T]:
         """Send one record; a body that is too large goes as adjacent parts that count when complete (R1)."""
         first = self.next_offset
         room = self._record_bytes_max - ENVELOPE_BYTES_MAX - len(instance_id.encode())
@@ -89,7 +96,16 @@ class Epoch(Generic[T]):
         for part, piece in enumerate(pieces):
             opening, self._opening = self._opening, None
             envelope = Envelope(
-                kind, LEVEL, self.number, self.next_offset, self._digest, instance_id, piece, part, len(pieces), opening
+                kind,
+                format,
+                self.number,
+                self.next_offset,
+                self._digest,
+                instance_id,
+                piece,
+                part,
+                len(pieces),
+                opening,
             )
             value = encode_envelope(envelope)
             previous, self._digest = self._digest, extend_digest(self._digest, value)

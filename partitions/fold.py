@@ -77,6 +77,10 @@ class Fold:
         self._checkpoints = [each for each in self._checkpoints if each not in gone]
         self._changes.extend((checkpoint_key(*each), None) for each in gone)
 
+    def take_level(self, level: int) -> None:
+        """Add that the partition is written at `level` from here on (R12)."""
+        self.state.level = max(self.state.level, level)
+
     def take_carried(self, before: InstanceState, offset: int) -> InstanceState:
         """Add that a history which is whole here was appended again at `offset`; return the instance's state."""
         self._changes.extend(carry_changes(before, offset))

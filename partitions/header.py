@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from perdure.actors.executor import unknown_event
 from perdure.actors.instance import InstanceState
 from perdure.schemas.events import NO_TAGS, NULL, Failure, Status
 
@@ -44,8 +45,12 @@ class InstanceHeader:
 
 
 def header_of(state: InstanceState, held_kind: str = "", held_reason: str = "") -> InstanceHeader:
-    """The header of an instance in `state`; to be held is not part of that, so it is said apart (R12)."""
+    """The header of an instance in `state`; to be held is not part of that, so it is said apart, but for one with an event that
+    this build cannot read: nothing can be decided for it, asked or not (R12)."""
     started = state.started
+    if not held_kind and state.unknown_kind and not state.status.terminal:
+        unknown = unknown_event(state.unknown_kind)
+        held_kind, held_reason = unknown.kind, unknown.reason
     return InstanceHeader(
         state.instance_id,
         started.name,

@@ -38,7 +38,8 @@ class Code(Protocol):
 @dataclass(frozen=True, slots=True)
 class OwnerSettings:
     """Limits and intervals of an owner; the defaults are DESIGN.md's. `retention_seconds` is how long ended instances are kept, and
-    what was purged stays in the log; None keeps every history for ever (R15)."""
+    what was purged stays in the log; None keeps every history for ever (R15). `alone`: no other process can own the partition, so its
+    format level is raised without being asked (R12)."""
 
     owner: str
     address: str = ""
@@ -62,6 +63,7 @@ class OwnerSettings:
     snapshot_records_min: int = 50_000
     retention_seconds: float | None = None
     replay_always: bool = False
+    alone: bool = False
 
     @property
     def snapshot_ahead_records(self) -> int:

@@ -17,6 +17,7 @@ import orjson
 from perdure.schemas.events import Status
 
 from .header import InstanceHeader, decode_header, header_changes, header_key, read_header
+from .keys import end_of
 from .ports import Change, Store
 
 LIMIT_DEFAULT = 100
@@ -214,6 +215,12 @@ def _prefix_places(store: Store, prefix: str) -> list[bytes] | None:
     return sorted(_place(decode_header(key[1:].decode(), value)[0]) for key, value in found)
 
 
+def read_held(store: Store) -> list[str]:
+    """The ids of all instances that are listed as held."""
+    return [key[len(_HELD) + TIME_BYTES :].decode() for key, _ in store.scan(_HELD, end_of(_HELD))]
+
+
+TIME_BYTES = 8
 # Selectors. A text is preceded by its length, so that none is another one's prefix.
 _ALL = b"xc"
 _HELD = b"xh"
@@ -246,7 +253,7 @@ def _place(header: InstanceHeader) -> bytes:
 
 
 def _newest_first(time_ms: int) -> bytes:
-    return ((1 << 64) - 1 - max(0, time_ms)).to_bytes(8, "big")
+    return ((1 << 64) - 1 - max(0, time_ms)).to_bytes(TIME_BYTES, "big")
 
 
 def _entries(header: InstanceHeader) -> set[bytes]:

@@ -17,7 +17,7 @@ from perdure.actors.instance import InstanceState, apply_turn
 from perdure.schemas import events as ev
 from perdure.schemas.codec import decode_turn
 from perdure.schemas.events import HistoryEvent
-from perdure.schemas.records import LEVEL, CarriedTurn, TurnBody
+from perdure.schemas.records import CarriedTurn, TurnBody
 
 from .header import InstanceHeader, read_header
 from .keys import carried_key, end_of, history_key, history_prefix
@@ -33,6 +33,7 @@ class Unconfirmed(NamedTuple):
     offset: int
     body: TurnBody | None
     encoded: bytes
+    format: int
 
 
 class Slot:
@@ -126,7 +127,7 @@ class Instances:
             if record.body is not None:
                 if begins_execution(record.body):
                     turns.clear()
-                turns.append(CarriedTurn(record.offset, LEVEL, record.encoded))
+                turns.append(CarriedTurn(record.offset, record.format, record.encoded))
         return tuple(turns)
 
     def close(self) -> None:

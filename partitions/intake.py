@@ -12,7 +12,7 @@ from enum import Enum, auto
 
 from perdure.actors.limits import DEFAULT_LIMITS, Limits
 from perdure.schemas.codec import INBOX_MARK, UnreadableBody, WireError, decode_inbound
-from perdure.schemas.messages import Inbound, Origin, Query
+from perdure.schemas.messages import Inbound, Origin, Query, RaiseLevel
 from perdure.schemas.records import SourceMark
 
 from .admission import Admission
@@ -25,6 +25,7 @@ from .state import PartitionState
 class Kind(Enum):
     MESSAGE = auto()
     QUERY = auto()
+    LEVEL = auto()
     FORWARD = auto()
     UNREADABLE = auto()
     DUPLICATE = auto()
@@ -121,8 +122,9 @@ class Intake:
 
     def _place(self, record: LogRecord, inbound: Inbound) -> Taken:
         """Whose it is."""
-        if isinstance(inbound.body, Query) and not inbound.instance_id:
-            return Taken(Kind.QUERY, record.offset, record, inbound, origin=inbound.origin)
+        if not inbound.instance_id:
+            kind = Kind.LEVEL if isinstance(inbound.body, RaiseLevel) else Kind.QUERY
+            return Taken(kind, record.offset, record, inbound, origin=inbound.origin)
         if partition_of(inbound.instance_id, self._partition_count) != self._partition:
             return self._misplaced(record, inbound)
         try:

@@ -54,6 +54,7 @@ class Round:
     reads: list[int] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    levels: list[Inbound] = field(default_factory=list)
 
     def add(self, mail: Mail) -> None:
         self.mail.setdefault(mail.message.instance_id, []).append(mail)
@@ -151,7 +152,9 @@ class Mailbox:
             self._home.queries.ask(inbound, self._confirmation.offset)
             return
         mail.idle.append(taken.offset)
-        if taken.kind == Kind.FORWARD and inbound is not None:
+        if taken.kind == Kind.LEVEL and inbound is not None:
+            mail.levels.append(inbound)
+        elif taken.kind == Kind.FORWARD and inbound is not None:
             counts.forwarded += 1
             target = partition_of(inbound.instance_id, self._home.identity.partition_count)
             mail.letters.append(

@@ -10,7 +10,7 @@ from enum import Enum, auto
 import structlog
 
 from perdure.schemas.codec import WireError, decode_claim, decode_envelope, encode_claim, encode_envelope
-from perdure.schemas.records import LEVEL, NO_DIGEST, Claim, Envelope, RecordKind
+from perdure.schemas.records import FIRST_LEVEL, LEVEL, NO_DIGEST, Claim, Envelope, RecordKind
 
 from .confirmation import Decided
 from .epoch import Epoch, EpochEnded, Run
@@ -121,7 +121,7 @@ class PartitionOwner:
             level=LEVEL,
             base=self._base,
         )
-        value = encode_envelope(Envelope(RecordKind.CLAIM, LEVEL, -1, -1, NO_DIGEST, "", encode_claim(claim)))
+        value = encode_envelope(Envelope(RecordKind.CLAIM, FIRST_LEVEL, -1, -1, NO_DIGEST, "", encode_claim(claim)))
         try:
             self._writer.append(self._settings.owner, value)
         except BufferFull:

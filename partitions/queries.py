@@ -10,13 +10,15 @@ import orjson
 
 from perdure.schemas.codec import decode_turn, encode_reply
 from perdure.schemas.messages import Inbound, Query, QueryKind, Reply, ReplyCode, ReplyTo
+from perdure.schemas.records import FIRST_LEVEL, LEVEL
 from perdure.schemas.views import HistoryTurn, turn_to_json
 
 from .header import InstanceHeader, header_view, read_header
 from .index import decode_list_query, list_instances
-from .keys import end_of, history_prefix
+from .keys import ANCHOR, end_of, history_prefix
 from .ledger import decode_stored_turn
 from .ports import BufferFull, Publisher, Store
+from .state import decode_anchor
 
 WAITERS_MAX = 100_000
 HISTORY_REPLY_BYTES_MAX = 900_000
@@ -64,15 +66,25 @@ class Queries:
             self._replies.send(to, message.request_id, code, body, as_of)
 
     def read(self, instance_id: str, query: Query, as_of: int) -> tuple[ReplyCode, bytes]:
-        """The answer to a GET, LIST or HISTORY."""
+        """The answer to a GET, LIST, HISTORY or PARTITION."""
         if query.query == QueryKind.LIST:
             return self._list(query.arguments, as_of)
+        if query.query == QueryKind.PARTITION:
+            return self._partition_view(as_of)
         header = read_header(self._store, instance_id)
         if header is None:
             return ReplyCode.NOT_FOUND, _no_instance(instance_id)
         if query.query == QueryKind.GET:
             return ReplyCode.OK, self._view(header, as_of)
         return self._history(header, query.arguments, as_of)
+
+    def _partition_view(self, as_of: int) -> tuple[ReplyCode, bytes]:
+        """The partition's format level, and the newest one that its owner reads (R12)."""
+        value = self._store.get(ANCHOR)
+        found = decode_anchor(value) if value is not None else None
+        level = found[1].level if found is not None else FIRST_LEVEL
+        view = {"partition": self._partition, "level": level, "reads": LEVEL, "as_of": as_of}
+        return ReplyCode.OK, orjson.dumps(view)
 
     def _view(self, header: InstanceHeader, as_of: int) -> bytes:
         return orjson.dumps(header_view(header, self._partition, as_of))

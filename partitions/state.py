@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from perdure.schemas.records import LEVEL, NO_DIGEST, Checkpoint, SourceMark, TargetState, TurnBody
+from perdure.schemas.records import FIRST_LEVEL, NO_DIGEST, Checkpoint, SourceMark, TargetState, TurnBody
 
 from .deaths import Deaths, decode_deaths, encode_deaths
 
@@ -32,7 +32,7 @@ class PartitionState:
     decided: dict[int, int] = field(default_factory=dict)
     acked: dict[int, int] = field(default_factory=dict)
     time_ms: int = 0
-    level: int = LEVEL
+    level: int = FIRST_LEVEL
     released: bool = True
     base: int = NO_BASE
     deaths: Deaths = field(default_factory=Deaths)

@@ -17,16 +17,17 @@ from perdure.actors.outgoing import Answer, Outgoing
 from perdure.actors.setting import Setting
 from perdure.actors.turn import Turn, may_decide, take_turn
 from perdure.schemas import messages as ms
-from perdure.schemas.codec import encode_attempt, encode_carried, encode_checkpoint, encode_inbound, encode_turn
+from perdure.schemas.codec import encode_attempt, encode_carried, encode_checkpoint, encode_inbound, encode_level
 from perdure.schemas.events import ExecutionStarted
 from perdure.schemas.messages import Inbound, Origin
-from perdure.schemas.records import Attempt, CarriedHistory, RecordKind, Send, TurnBody
+from perdure.schemas.records import LEVEL, Attempt, CarriedHistory, LevelRaised, RecordKind, Send, TurnBody
 
 from .care import Care, find_poison
 from .confirmation import Confirmation, Decided
 from .epoch import Epoch, EpochEnded
 from .holdings import Holdings
 from .instances import Slot, Unconfirmed
+from .levels import WrittenLevel, why_not_raised
 from .mail import Letter, Mail, Mailbox, Round
 from .oversize import describe_oversize, sent_instead
 from .partitioner import partition_of
@@ -50,10 +51,12 @@ class Tenure:
         self._home = holdings
         self._epoch = epoch
         self._tip = holdings.fold.state.copy()
+        self._level = WrittenLevel(self._tip.level)
         self._confirmation = Confirmation(holdings, epoch)
         self._mailbox = Mailbox(holdings, self._confirmation)
         self._retention = self._make_retention()
         self._confirmation.trim_history()
+        self._confirmation.release_readable()
         deaths = holdings.fold.state.deaths
         self._poison = find_poison(deaths)
         self._care = self._take_care(deaths.suspects) if deaths.careful else None
@@ -116,6 +119,7 @@ class Tenure:
         # 4. A turn on the tip for each instance that has mail, or has facts that its code may see now.
         for name, waiting in mail.mail.items():
             self._take_turns(name, waiting, mail, now_ms)
+        self._raise_level(mail, now_ms)
         # 5. What changed no instance is consumed by a partition record, so every round closes its holes (R8).
         self._close_round(mail, now_ms)
         # 6. What outlives the retention is carried forward (R15).
@@ -162,7 +166,9 @@ class Tenure:
         names = care.to_state()
         if names is not None:
             care.state(names, self._epoch.next_offset)
-            self._append(Decided(RecordKind.ATTEMPT, attempt=names), encode_attempt(Attempt(now_ms, names)))
+            self._append(
+                Decided(RecordKind.ATTEMPT, attempt=names), encode_attempt(Attempt(now_ms, names), self._level.number)
+            )
         portion = care.take(self._epoch.confirmed_offset)
         if care.is_over(self._home.parts.clock.monotonic()):
             self._care = None
@@ -184,7 +190,12 @@ class Tenure:
         inbox = [mail.message for mail in mails]
         may = self._may_decide(slot, inbox)
         setting = Setting(
-            now_ms, self._epoch.next_offset, lambda _, started: self._code(slot, started), home.settings.limits, may
+            now_ms,
+            self._epoch.next_offset,
+            lambda _, started: self._code(slot, started),
+            home.settings.limits,
+            may,
+            self._level.flags,
         )
         turn = self._watched_turn(slot, inbox, setting)
         self._note_held(slot, turn, may)
@@ -275,7 +286,8 @@ class Tenure:
         slot.state = turn.state
         offset = self._epoch.next_offset
         decided = Decided(kind, slot.instance_id, body, before, turn.state, slot, turn.answers, turn.watchers, numbered)
-        slot.unconfirmed.append(Unconfirmed(offset, body, self._append_body(body, decided)))
+        encoded = self._append_body(body, decided)
+        slot.unconfirmed.append(Unconfirmed(offset, body, encoded, decided.format))
 
     def _letter(self, outgoing: Outgoing | Inbound) -> Letter:
         target = partition_of(outgoing.instance_id, self._home.identity.partition_count)
@@ -329,13 +341,36 @@ class Tenure:
     def _append_body(self, body: TurnBody, decided: Decided) -> bytes:
         """Append a TURN, PARTITION or FORGOTTEN record; return its body as on the wire."""
         self._tip.apply_body(body)
-        return self._append(decided, encode_turn(body))
+        return self._append(decided, self._level.encode_turn(body))
 
     def _append(self, decided: Decided, encoded: bytes) -> bytes:
         decided.encoded, decided.appended_at = encoded, self._home.parts.clock.monotonic()
-        self._epoch.append(decided.kind, decided.instance_id, encoded, decided)
+        decided.format = self._level.format_of(decided.kind)
+        self._epoch.append(decided.kind, decided.instance_id, encoded, decided, decided.format)
         self._home.counts.records += 1
         return encoded
+
+    def _raise_level(self, mail: Round, now_ms: int) -> None:
+        """Write at a higher level from here on, where somebody asks for it, or where no other worker can be there (R12)."""
+        for asked in mail.levels:
+            assert isinstance(asked.body, ms.RaiseLevel)
+            reason = why_not_raised(asked.body.level, self._tip.level)
+            if not reason:
+                self._append_level(asked.body.level, now_ms)
+            if asked.reply_to is not None:
+                code = ms.ReplyCode.REFUSED if reason else ms.ReplyCode.OK
+                mail.answers.append(Answer(asked.reply_to, asked.request_id, code, reason))
+        if self._home.settings.alone and not self.draining:
+            self._append_level(LEVEL, now_ms)
+
+    def _append_level(self, level: int, now_ms: int) -> None:
+        if level > self._tip.level:
+            # It is written at the level before it, so that who does not know the new one can read that it is there.
+            self._append(
+                Decided(RecordKind.LEVEL, level=level), encode_level(LevelRaised(level, now_ms), self._level.number)
+            )
+            self._tip.level = level
+            self._level = WrittenLevel(level)
 
     def _carry_forward(self, now_ms: int) -> None:
         """Append again the histories that are in a base's way, whole as of this place in the run (R15)."""
@@ -348,8 +383,8 @@ class Tenure:
             carried = CarriedHistory(slot.instance_id, offset - 1, self._home.instances.carried_turns(slot))
             slot.state = replace(before, carried_at=offset)
             decided = Decided(RecordKind.CARRIED, slot.instance_id, before=before, after=slot.state, slot=slot)
-            slot.unconfirmed.append(Unconfirmed(offset, None, b""))
-            self._append(decided, encode_carried(carried))
+            slot.unconfirmed.append(Unconfirmed(offset, None, b"", decided.format))
+            self._append(decided, encode_carried(carried, self._level.number))
             self._home.counts.carried += 1
         if retention.waits_for_acks and self._home.outbox.moved:
             # Nobody else has anything to say, and the base waits for what this record says.

@@ -16,6 +16,7 @@ from .messages import (
     Purge,
     Query,
     RaiseEvent,
+    RaiseLevel,
     Reply,
     ReplyTo,
     Resume,
@@ -41,6 +42,7 @@ _TRAVELLING: tuple[type[Any], ...] = (
     TaskResult,
     ChildResult,
     Query,
+    RaiseLevel,
 )
 _SCHEMAS = {cls.KIND: (cls, shipped(cls.__name__, 1)) for cls in _TRAVELLING}
 _ENCODES: dict[type[Any], Encode] = {cls: make_encode(schema) for cls, schema in _SCHEMAS.values()}

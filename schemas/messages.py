@@ -156,12 +156,21 @@ class TaskLost:
     released: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RaiseLevel:
+    """Have a partition written at `level` from here on; refused by an owner that does not know it (R12). Of no instance."""
+
+    KIND: ClassVar[int] = 13
+    level: int
+
+
 class QueryKind(IntEnum):
     GET = 0
     WAIT = 1
     LIST = 2
     HISTORY = 3
     BARRIER = 4
+    PARTITION = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +194,7 @@ Body = (
     | ChildResult
     | TimerDue
     | TaskLost
+    | RaiseLevel
     | Query
 )
 

@@ -12,6 +12,7 @@ from .avro import RecordSchema, UnknownFormat, WireError, shipped
 from .events import HistoryEvent
 from .records import (
     DIGEST_BYTES,
+    FIRST_LEVEL,
     Attempt,
     CarriedHistory,
     Checkpoint,
@@ -114,7 +115,7 @@ def decode_turn(body: bytes, format: int, vocabulary: Vocabulary = VOCABULARY) -
 
 
 def encode_claim(claim: Claim) -> bytes:
-    return _encode(RecordKind.CLAIM, claim, claim.level)
+    return _encode(RecordKind.CLAIM, claim, FIRST_LEVEL)
 
 
 def decode_claim(body: bytes, format: int) -> Claim:  # noqa: A002

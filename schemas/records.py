@@ -10,7 +10,10 @@ from .events import HistoryEvent
 
 DIGEST_BYTES = 16
 NO_DIGEST = bytes(DIGEST_BYTES)
+FIRST_LEVEL = 1
+"""The format level of a new hub, and of what is written before the hub's level is known: claims (R12)."""
 LEVEL = 1
+"""The newest format level that this build reads and can write."""
 DEAD_LETTER = -1
 
 
@@ -105,7 +108,7 @@ class TurnBody:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who takes the partition, when and from where (R2)."""
+    """Who takes the partition, when and from where (R2). `level` is the newest format level that its owner reads (R12)."""
 
     owner: str
     time_ms: int

@@ -39,13 +39,14 @@ def event_kind(cls: type[Any], *, level: int, schema: RecordSchema | None = None
 class Vocabulary:
     """The events that a build knows. Immutable; reads all of them, writes those up to `level`."""
 
-    __slots__ = ("_by_class", "_by_number", "_kinds", "encode_turn", "level")
+    __slots__ = ("_by_class", "_by_number", "_kinds", "_levels", "encode_turn", "level")
 
     def __init__(self, kinds: Iterable[EventKind], level: int) -> None:
         self._kinds = tuple(sorted(kinds, key=lambda kind: (kind.level, kind.number)))
         self.level = level
         self._by_number = {kind.number: kind for kind in self._kinds}
         assert len(self._by_number) == len(self._kinds), "a kind number is used once"
+        self._levels = {kind.cls: kind.level for kind in reversed(self._kinds)}
         # Where a class has several numbers, the newest that may be written wins.
         self._by_class = {kind.cls: kind for kind in self._kinds if kind.level <= level}
         self.encode_turn = make_encode(shipped("TurnBody", level), puts={"TurnEvent": self.put_event})
@@ -66,6 +67,10 @@ class Vocabulary:
     def class_named(self, name: str) -> type[Any] | None:
         """The event class of that name."""
         return next((kind.cls for kind in self._kinds if kind.cls.__name__ == name), None)
+
+    def level_of(self, event: HistoryEvent) -> int:
+        """The level that brought this event; one above all that this build knows for what it cannot read."""
+        return self._levels.get(type(event), self._kinds[-1].level + 1)
 
     def encode_event(self, event: HistoryEvent) -> tuple[int, bytes]:
         """The kind number and the body of an event."""

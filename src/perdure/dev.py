@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from prometheus_client import CollectorRegistry
 
@@ -51,6 +51,7 @@ def run_dev(app: App, options: DevOptions) -> int:
         stores.hold()
         membership = SoleMembership(log.identity.partition_count)
         wanted = worker_settings(settings, 0, app.limits, replay_always=options.replay)
+        wanted = replace(wanted, owner=replace(wanted.owner, alone=True))  # the directory has no other process
         worker = Worker(app, log, membership, stores, wanted)
         server = _make_server(worker, log, options)
         stop_on_signals(worker.ask_to_stop)

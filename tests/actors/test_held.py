@@ -371,8 +371,8 @@ def test_a_flag_of_the_engine_is_recorded_and_a_build_that_does_not_know_it_hold
     assert (41,) == started.flags
 
     monkeypatch.setattr(flags, "FLAGS", {})
-    hub.start("code", "older")
     hub.deploy(app_of(first))
+    hub.start("code", "older")
     for name in ("newer", "older"):
         hub.tell(name, ms.RaiseEvent("go", b"1"))
         hub.tell(name, ms.RaiseEvent("go", b"2"))

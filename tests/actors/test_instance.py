@@ -177,7 +177,7 @@ def test_an_unknown_event_marks_the_instance_and_is_kept_for_its_code() -> None:
 
     state = fold(unknown, decided=False)
 
-    assert (True, unknown) == (state.unknown, list(state.undelivered)[-1])
+    assert (4711, unknown) == (state.unknown_kind, list(state.undelivered)[-1])
 
 
 def test_a_suspended_instance_shows_so_until_it_ends() -> None:

@@ -104,6 +104,21 @@ def test_an_honest_history_has_no_findings() -> None:
     assert [] == forge.findings()
 
 
+def test_an_event_above_the_format_level_is_found_and_one_after_it_was_raised_is_not() -> None:
+    unknown = ev.UnknownEvent(4711, b"newer")
+    forge = Forge()
+    forge.start(TASK)
+    forge.turn(unknown, decided=False)
+    expected = "an event of kind 4711 is of format level 2, and the partition's is 1"
+
+    assert (2, "R12", expected) == only(forge)
+    raised = Forge()
+    raised.record(RecordKind.LEVEL, encode_level(LevelRaised(2, 1)))
+    raised.start(TASK)
+    raised.turn(unknown, decided=False)
+    assert [] == raised.findings()
+
+
 # One instance, turn after turn; the last turn breaks a rule.
 TURNS: list[tuple[str, list[dict[str, object]]]] = [
     ("a turn of an instance that was never started", [{"e": [ev.TimerFired(1, 1)]}]),

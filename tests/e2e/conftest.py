@@ -31,11 +31,11 @@ def start_worker(settings: KafkaSettings, tmp_path: Path) -> Iterator[Callable[.
     """Start a worker whose app.py has this text."""
     workers: list[WorkerProcess] = []
 
-    def start(app: str, *options: str) -> WorkerProcess:
+    def start(app: str, *options: str, build: Path | None = None) -> WorkerProcess:
         directory = tmp_path / f"app-{len(workers)}"
         directory.mkdir()
         (directory / "app.py").write_text(app)
-        workers.append(WorkerProcess(directory, settings.servers, settings.hub, *options))
+        workers.append(WorkerProcess(directory, settings.servers, settings.hub, *options, build=build))
         workers[-1].wait_until_ready()
         return workers[-1]
 

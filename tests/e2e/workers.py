@@ -17,13 +17,15 @@ SESSION_VARIABLE = "TEST_SESSION_TIMEOUT_MS"
 
 
 class WorkerProcess:
-    """`perdure worker app:app` in a directory that has app.py."""
+    """`perdure worker app:app` in a directory that has app.py; of this build, or of that in the folder `build`."""
 
-    def __init__(self, directory: Path, servers: str, hub: str, *options: str) -> None:
+    def __init__(self, directory: Path, servers: str, hub: str, *options: str, build: Path | None = None) -> None:
         self.port = free_pair()
         self.log = directory / f"worker-{self.port}.log"
         session_ms = os.environ.get(SESSION_VARIABLE, "2000")
         environment = {**os.environ, "PERDURE_KAFKA_SESSION_TIMEOUT_MS": session_ms}
+        if build is not None:
+            environment["PYTHONPATH"] = str(build)
         place = ["--dir", str(directory / f"state-{self.port}"), "--port", str(self.port)]
         connection = ["--brokers", servers, "--hub", hub, "--log-format", "json"]
         command = [sys.executable, "-m", "perdure", "worker", "app:app", *connection, *place, *options]

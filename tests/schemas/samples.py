@@ -65,6 +65,7 @@ BODIES: tuple[ms.Body, ...] = (
     ms.TaskResult("1f-2", 300, 3, b"1", FAILURE),
     ms.ChildResult("1f-2", 4, 2, b"1", FAILURE),
     ms.Query(ms.QueryKind.LIST, b'{"limit":5}'),
+    ms.RaiseLevel(2),
 )
 
 MESSAGES = tuple(

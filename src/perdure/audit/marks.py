@@ -1,10 +1,11 @@
-"""What the records of one partition say of its inbox, its sends, its sources and its time, held to R7, R8 and R11."""
+"""What the records of one partition say of its inbox, its sends, its sources and its time, held to R7, R8, R11 and R12."""
 
 from collections.abc import Iterator
 
 from perdure.partitions.partitioner import partition_of
 from perdure.partitions.state import PartitionState
-from perdure.schemas.codec import WireError, decode_inbound
+from perdure.schemas.codec import VOCABULARY, WireError, decode_inbound
+from perdure.schemas.events import UnknownEvent
 from perdure.schemas.records import DEAD_LETTER, Checkpoint, Send, TurnBody
 
 Wrong = Iterator[tuple[str, str]]
@@ -35,6 +36,7 @@ class Marks:
         yield from self._check_sources(body)
         yield from self._check_locals(body)
         yield from self._check_sends(body)
+        yield from self._check_levels(body)
         state.apply_body(body)
 
     @property
@@ -88,6 +90,13 @@ class Marks:
         if level <= self._state.level:
             yield "R12", f"the format level was raised from {self._state.level} to {level}"
         self._state.level = max(self._state.level, level)
+
+    def _check_levels(self, body: TurnBody) -> Wrong:
+        for event in body.events:
+            level = VOCABULARY.level_of(event)
+            if level > self._state.level:
+                kind = f"an event of kind {event.kind}" if isinstance(event, UnknownEvent) else type(event).__name__
+                yield "R12", f"{kind} is of format level {level}, and the partition's is {self._state.level}"
 
     def _check_consumed(self, body: TurnBody) -> Wrong:
         state, seen = self._state, set[int]()

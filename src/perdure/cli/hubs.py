@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     hub = typer.Typer(help="Create or describe a hub on Kafka, or print the ACLs that it needs.", no_args_is_help=True)
     hub.command("create")(create)
     hub.command("describe")(describe)
+    hub.command("raise-level")(raise_level)
     hub.command("acls")(acls)
     app.add_typer(hub, name="hub", rich_help_panel="Run")
 
@@ -67,6 +68,46 @@ def describe(loaded: Loaded, json: Json = False) -> None:
         found = describe_hub(settings)
         _show(found, json=json)
         check_topics(settings, found)
+
+
+@command()
+def raise_level(
+    loaded: Loaded,
+    level: Annotated[
+        int | None, typer.Option("--level", min=1, help="Default: the newest that all owners can read.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write in a newer format, once every worker of the hub can read it. There is no way back for what is written then."""
+    import asyncio
+
+    from rich.table import Table
+
+    from perdure.client.log_transport import LogTransport
+    from perdure.connection import kafka_settings_of
+    from perdure.partitions.kafka import KafkaLog
+
+    from .output import answers, print_json
+
+    settings = kafka_settings_of(loaded.settings)
+
+    async def ask() -> Sequence[dict[str, Any]]:
+        transport = LogTransport(lambda: KafkaLog.open_client(settings))
+        try:
+            return await transport.raise_level(level, loaded.settings.request_timeout)
+        finally:
+            await transport.close()
+
+    found = asyncio.run(ask())
+    if json:
+        print_json(found)
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("PARTITION", "LEVEL", "OWNER READS"):
+        table.add_column(title, justify="right")
+    for view in found:
+        table.add_row(str(view["partition"]), str(view["level"]), str(view["reads"]))
+    answers().print(table)
 
 
 @command()

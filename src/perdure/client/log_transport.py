@@ -6,7 +6,7 @@ thread, and everything else is on the client's loop; an answer that nobody waits
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -16,11 +16,11 @@ from weakref import WeakValueDictionary
 import orjson
 import structlog
 
-from perdure.errors import HubError, HubUnavailable, InstanceNotFound, NoAnswer, StartUnknown
+from perdure.errors import HubError, HubUnavailable, InstanceNotFound, NoAnswer, RequestRefused, StartUnknown
 from perdure.partitions.partitioner import partition_of
 from perdure.partitions.ports import BufferFull, Log, ReplyReader
 from perdure.schemas.codec import WireError, decode_reply, encode_inbound
-from perdure.schemas.messages import Body, Inbound, Purge, Query, QueryKind, Reply, ReplyCode, ReplyTo
+from perdure.schemas.messages import Body, Inbound, Purge, Query, QueryKind, RaiseLevel, Reply, ReplyCode, ReplyTo
 
 from .hubs import open_errors
 from .merging import merge_pages
@@ -310,16 +310,43 @@ class LogTransport:
 
     async def _list_one(self, partition: int, arguments: View, until: float) -> View | None:
         """The page of one partition; None if it is silent."""
-        opened = await self._ready()
-        ticket = self._ticket(uuid4().hex, opened)
-        inbound = Inbound(
-            "", Query(QueryKind.LIST, orjson.dumps(arguments)), ticket.request_id, reply_to=opened.reply_to
-        )
         try:
-            reply = await self._ask(ticket, partition, inbound, until)
+            return await self._ask_partition(partition, Query(QueryKind.LIST, orjson.dumps(arguments)), until)
         except NoAnswer:
             return None
+
+    async def _ask_partition(self, partition: int, body: Body, until: float) -> View:
+        """The answer to what is asked of a partition and of no instance. Raises NoAnswer and RequestRefused."""
+        opened = await self._ready()
+        ticket = self._ticket(uuid4().hex, opened)
+        inbound = Inbound("", body, ticket.request_id, reply_to=opened.reply_to)
+        reply = await self._ask(ticket, partition, inbound, until)
         return judge(reply.code, reply.body, "")
+
+    async def partitions(self, seconds: float) -> Sequence[View]:
+        """Each partition with its format level and the newest that its owner reads. Raises NoAnswer where one is silent."""
+        opened = await self._ready()
+        until = opened.loop.time() + seconds
+        query = Query(QueryKind.PARTITION)
+        return await asyncio.gather(
+            *(self._ask_partition(partition, query, until) for partition in range(opened.partition_count))
+        )
+
+    async def raise_level(self, level: int | None, seconds: float) -> Sequence[View]:
+        """Have all partitions written at `level`, or at the newest that all owners read, once every one of them reads it (R12).
+        Returns them as they are then. Raises RequestRefused where an owner does not, and NoAnswer where one is silent."""
+        found = await self.partitions(seconds)
+        wanted = min(view["reads"] for view in found) if level is None else level
+        older = [view["partition"] for view in found if view["reads"] < wanted]
+        if older:
+            raise RequestRefused(
+                f"level {wanted} cannot be read by the owners of partitions {', '.join(map(str, older))}: deploy newer workers first"
+            )
+        opened = await self._ready()
+        until = opened.loop.time() + seconds
+        below = [view["partition"] for view in found if view["level"] < wanted]
+        await asyncio.gather(*(self._ask_partition(partition, RaiseLevel(wanted), until) for partition in below))
+        return await self.partitions(seconds)
 
 
 def _nobody(partition: int, ticket: Ticket) -> str:
