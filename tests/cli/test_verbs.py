@@ -201,7 +201,7 @@ def test_an_unknown_orchestration_is_held_and_told(dev: RunningDev) -> None:
         (["start", "welcome", "--at", "tomorrow"], 2, "a time is ISO 8601"),
         (["start", "welcome", "--if-exists", "ignore"], 2, "reject, return, replace"),
         (["list", "--status", "LOST"], 2, "a status is one of PENDING"),
-        (["list", "--after", "no cursor"], 8, "not a cursor"),
+        (["list", "--after", "no cursor"], 2, "not a cursor"),
         (["list", "--limit", "0"], 2, "--limit"),
         (["list", "--url", "localhost:1"], 2, "begins with http://"),
         (["list", "--url", "http://127.0.0.1:1"], 7, "is `perdure dev` or `perdure serve` running there?"),

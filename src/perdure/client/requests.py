@@ -37,6 +37,7 @@ from perdure.errors import (
     PayloadTooLarge,
     RequestRefused,
 )
+from perdure.partitions.index import decode_cursor
 from perdure.schemas import messages as ms
 from perdure.schemas.events import Status
 from perdure.schemas.messages import ReplyCode, ReusePolicy
@@ -171,6 +172,12 @@ def make_list(options: ListOptions) -> ListRequest:
     limit = options.get("limit", 100)
     if limit < 1:
         raise InvalidRequest(f"the limit of a list is at least 1, not {limit}")
+    after = options.get("after")
+    if after is not None:
+        try:
+            decode_cursor(after)
+        except ValueError as error:
+            raise InvalidRequest(str(error)) from error
     status = options.get("status", ())
     created_from, created_to = options.get("created_from"), options.get("created_to")
     arguments: View = {
@@ -181,7 +188,7 @@ def make_list(options: ListOptions) -> ListRequest:
         "created_from": None if created_from is None else milliseconds_of(created_from, "created_from"),
         "created_to": None if created_to is None else milliseconds_of(created_to, "created_to"),
         "held": options.get("held"),
-        "after": options.get("after"),
+        "after": after,
     }
     return ListRequest({name: value for name, value in arguments.items() if value not in (None, [], {})}, limit)
 

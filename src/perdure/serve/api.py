@@ -25,6 +25,7 @@ from perdure.client.requests import (
     StartOptions,
     check_payload,
     checked_id,
+    checked_reason,
     checked_request_id,
     event_of_payload,
     make_list,
@@ -96,6 +97,9 @@ def create_api(client: AsyncClient, token: str = "", parts: ApiParts | None = No
 async def _answer_http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    if status == 400:  # FastAPI's, where a body cannot be read at all
+        text = "the body cannot be read as JSON: it is nested too deep, or a number in it is too long"
+        return problem(422, "Invalid request", text, InvalidRequest.code)
     code = "payload-too-large" if status == 413 else status.phrase.lower().replace(" ", "-")
     return problem(status, status.phrase, str(error.detail), code)
 
@@ -352,4 +356,4 @@ def _payload(value: Any) -> bytes:
 
 
 def _reason(body: ReasonBody | None) -> str:
-    return "" if body is None else body.reason
+    return "" if body is None else checked_reason(body.reason)
