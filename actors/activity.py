@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from perdure.schemas.events import NO_TAGS
@@ -12,6 +13,7 @@ from perdure.schemas.events import NO_TAGS
 from .definitions import ActivityOptions, Definition, I_contra, O_co, read_signature
 
 _NO_OPTIONS = ActivityOptions()
+_NOWHERE: Mapping[str, int] = MappingProxyType({})
 
 
 def _never() -> bool:
@@ -20,7 +22,8 @@ def _never() -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ActivityContext:
-    """One attempt of one activity. `deadline` is when its time is over, if it has a limit."""
+    """One attempt of one activity. `deadline` is when its time is over, if it has a limit; `place` is where in the hub it was asked
+    for, for its log lines."""
 
     instance_id: str
     execution_id: str
@@ -30,6 +33,7 @@ class ActivityContext:
     deadline: datetime | None = None
     tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS)
     cancellation: Callable[[], bool] = _never
+    place: Mapping[str, int] = field(default_factory=lambda: _NOWHERE, repr=False)
 
     @property
     def orchestration_id(self) -> str:
@@ -48,8 +52,8 @@ class ActivityContext:
 
     @property
     def logger(self) -> "logging.LoggerAdapter[logging.Logger]":
-        """A logger whose records carry the ids of this attempt."""
-        extra = {"instance_id": self.instance_id, "task_id": self.task_id, "attempt": self.attempt}
+        """A logger whose records carry the ids of this attempt, and partition and turn that it was asked for in."""
+        extra = {**self.place, "instance": self.instance_id, "task": self.task_id, "attempt": self.attempt}
         return logging.LoggerAdapter(logging.getLogger(f"perdure.activity.{self.name}"), extra)
 
 

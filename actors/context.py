@@ -97,7 +97,7 @@ class OrchestrationContext:
     def create_replay_safe_logger(self, logger: logging.Logger) -> ReplaySafeLogger:
         """Wrap `logger` so that it is silent during replay."""
         execution = self._execution
-        ids = {"instance_id": execution.identity.instance_id, "execution_id": execution.identity.execution_id}
+        ids = {"instance": execution.identity.instance_id, "execution": execution.identity.execution_id}
         return ReplaySafeLogger(logger, lambda: execution.replaying or execution.closed, ids)
 
     @overload

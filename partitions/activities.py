@@ -17,7 +17,7 @@ Attempt = tuple[str, str, int, int]
 @dataclass(frozen=True, slots=True)
 class ActivityTask:
     """One attempt to be made. `deadline_ms` (schedule-to-close) is a wall-clock time; `start_to_close_ms` counts from when it
-    begins to run."""
+    begins to run; `turn` is the history offset of the turn that asked for it."""
 
     partition: int
     instance_id: str
@@ -29,6 +29,7 @@ class ActivityTask:
     start_to_close_ms: int = NEVER
     deadline_ms: int = NEVER
     tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS)
+    turn: int = -1
 
     @property
     def key(self) -> Attempt:

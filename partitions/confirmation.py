@@ -107,12 +107,13 @@ class Confirmation:
         # 1. The store, readers' index and the place in the log: one batch.
         ended = self._write(confirmed)
         # 2. Effects: sends, dispatch, cancellation.
-        for record in records:
+        for appended in confirmed:
+            record = appended.effect
             for key, send in record.sends:
                 if send.target != self._home.partition:
                     self._home.outbox.offer(send.target, send.sequence, key, send.message)
             if record.body is not None and record.instance_id:
-                self._act(record)
+                self._act(record, appended.first_offset)
         # 3. Replies.
         self._reply(records, ended, confirmed[-1].place.offset)
 
@@ -122,7 +123,7 @@ class Confirmation:
         for appended in confirmed:
             record = appended.effect
             self._home.counts.confirmed += 1
-            self._home.counts.append_seconds += now - record.appended_at
+            self._home.counts.append_times.add(now - record.appended_at)
             if record.checkpoint is None:
                 self._turns_since += 1
                 self._bytes_since += len(record.encoded)
@@ -172,14 +173,14 @@ class Confirmation:
         self._home.counts.instances_ended += 1
         return new
 
-    def _act(self, record: Decided) -> None:
+    def _act(self, record: Decided, turn: int) -> None:
         """Dispatch what was scheduled, cancel what is over."""
         assert record.body is not None
         pool, after, before = self._home.parts.pool, record.after, record.before
         tasks: list[ActivityTask] = []
         for event in record.body.events:
             if isinstance(event, ev.TaskScheduled | ev.TaskRescheduled):
-                task = self._task(record.instance_id, after, event)
+                task = self._task(record.instance_id, after, event, turn)
                 if task is not None:
                     tasks.append(task)
             elif isinstance(event, ev.TaskCanceled | ev.TaskFailed) and before is not None:
@@ -197,7 +198,7 @@ class Confirmation:
             pool.dispatch(tasks)
 
     def _task(
-        self, instance_id: str, state: InstanceState | None, event: ev.TaskScheduled | ev.TaskRescheduled
+        self, instance_id: str, state: InstanceState | None, event: ev.TaskScheduled | ev.TaskRescheduled, turn: int
     ) -> ActivityTask | None:
         """The dispatch that an event asks for, unless the same turn took it back."""
         pending = state.tasks.get(event.task_id) if state is not None else None
@@ -217,6 +218,7 @@ class Confirmation:
             start_to_close_ms=scheduled.start_to_close_ms,
             deadline_ms=pending.deadline_ms,
             tags=scheduled.tags,
+            turn=turn,
         )
 
     def _reply(self, records: Iterable[Decided], ended: Sequence[InstanceHeader], as_of: int) -> None:

@@ -15,6 +15,7 @@ from perdure.schemas.records import DEAD_LETTER
 
 from .activities import ActivityPool
 from .archive import Archive
+from .durations import Durations
 from .fold import Fold
 from .instances import Instances
 from .intake import Intake
@@ -86,15 +87,15 @@ class OwnerParts:
 
 @dataclass(slots=True)
 class Counts:
-    """Plain counters of one partition; the metrics collector reads them. Times are sums, in the unit of the name."""
+    """Plain counters of one partition; the metrics collector reads them."""
 
     turns: int = 0
     records: int = 0
     confirmed: int = 0
-    append_seconds: float = 0.0
-    turn_seconds: float = 0.0
+    append_times: Durations = field(default_factory=Durations)
+    turn_times: Durations = field(default_factory=Durations)
     timers_fired: int = 0
-    timer_lateness_ms: int = 0
+    timer_lateness: Durations = field(default_factory=Durations)
     duplicates: int = 0
     out_of_order: int = 0
     results_dropped: int = 0

@@ -65,4 +65,5 @@ def context_of(run: Run, clock: Clock) -> ActivityContext:
         deadline,
         task.tags,
         run.is_unwanted,
+        {"partition": task.partition, "turn": task.turn},
     )

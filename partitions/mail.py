@@ -107,7 +107,7 @@ class Mailbox:
             due = ms.TimerDue(timer.execution_id, timer.task_id, timer.purpose, timer.due_ms)
             mail.add(Mail(Inbound(timer.instance_id, due)))
             home.counts.timers_fired += 1
-            home.counts.timer_lateness_ms += now_ms - timer.due_ms
+            home.counts.timer_lateness.add((now_ms - timer.due_ms) / 1000)
         for _ in range(min(len(self._locals), room)):
             mail.add(self._locals.popleft())
         if not home.outbox_is_full:

@@ -217,7 +217,7 @@ class Tenure:
         else:
             self._append_turn(slot, before, turn, taken, now_ms)
         self._follow_up(slot, turn, before, now_ms)
-        counts.turn_seconds += perf_counter() - since
+        counts.turn_times.add(perf_counter() - since)
         return turn.taken
 
     def _watched_turn(self, slot: Slot, inbox: Sequence[Inbound], setting: Setting) -> Turn:

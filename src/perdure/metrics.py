@@ -6,11 +6,13 @@ labels are hub and partition.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import isinf
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from perdure.partitions.durations import Durations
 from perdure.partitions.owner import PartitionOwner, Phase
 
 from .worker import Worker
@@ -108,33 +110,19 @@ _GAUGES = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Sum:
-    """One time that is kept as a sum and a count."""
+class _Times:
+    """One time that is kept as a histogram."""
 
     name: str
     text: str
-    count: Callable[[PartitionOwner], float]
-    seconds: Callable[[PartitionOwner], float]
+    read: Callable[[PartitionOwner], Durations]
 
 
-_SUMS = (
-    _Sum(
-        "perdure_turn_seconds",
-        "Time to take a turn.",
-        lambda owner: owner.counts.turns,
-        lambda owner: owner.counts.turn_seconds,
-    ),
-    _Sum(
-        "perdure_append_seconds",
-        "Time from append to confirmation.",
-        lambda owner: owner.counts.confirmed,
-        lambda owner: owner.counts.append_seconds,
-    ),
-    _Sum(
-        "perdure_timer_lateness_seconds",
-        "How late durable timers fire.",
-        lambda owner: owner.counts.timers_fired,
-        lambda owner: owner.counts.timer_lateness_ms / 1000,
+_TIMES = (
+    _Times("perdure_turn_seconds", "Time to take a turn.", lambda owner: owner.counts.turn_times),
+    _Times("perdure_append_seconds", "Time from append to confirmation.", lambda owner: owner.counts.append_times),
+    _Times(
+        "perdure_timer_lateness_seconds", "How late durable timers fire.", lambda owner: owner.counts.timer_lateness
     ),
 )
 
@@ -152,11 +140,13 @@ class WorkerCollector(Collector):
             yield self._fill(CounterMetricFamily(family.name, family.text, labels=_LABELS), family, owners)
         for family in _GAUGES:
             yield self._fill(GaugeMetricFamily(family.name, family.text, labels=_LABELS), family, owners)
-        for sum_ in _SUMS:
-            summary = SummaryMetricFamily(sum_.name, sum_.text, labels=_LABELS)
+        for times in _TIMES:
+            histogram = HistogramMetricFamily(times.name, times.text, labels=_LABELS)
             for partition, owner in owners:
-                summary.add_metric([self._hub, partition], int(sum_.count(owner)), sum_.seconds(owner))
-            yield summary
+                found = times.read(owner)
+                buckets = [("+Inf" if isinf(bound) else str(bound), count) for bound, count in found.buckets()]
+                histogram.add_metric([self._hub, partition], buckets, found.seconds)
+            yield histogram
         yield from self._of_process(owners)
 
     def _fill(

@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, ResourceType
 
+from perdure.partitions.partitioner import partition_of
 from tests.cli.conftest import Done, clean_environment, make_project, perdure, perdure_here
 from tests.e2e.workers import WorkerProcess, until
 
@@ -136,6 +137,55 @@ def test_serve_is_the_same_over_http_and_stops_in_order(hub: Hub) -> None:
     process.send_signal(signal.SIGTERM)
 
     assert 0 == process.wait(30)
+
+
+LOGGING = """
+import logging
+from perdure import ActivityContext, App, OrchestrationContext
+
+app = App()
+
+@app.activity
+def plain(ctx: ActivityContext, name: str) -> str:
+    ctx.logger.warning("in a plain activity")
+    return name
+
+@app.activity
+async def waiting(ctx: ActivityContext, name: str) -> str:
+    ctx.logger.warning("in an async activity")
+    return name
+
+@app.orchestration
+async def talk(ctx: OrchestrationContext, name: str) -> str:
+    ctx.logger.warning("in the orchestration")
+    logging.getLogger("its.own").warning("through a logger of its own")
+    await ctx.call_activity(plain, name)
+    return await ctx.call_activity(waiting, name)
+"""
+
+
+def test_every_line_of_a_worker_says_hub_partition_instance_and_turn(
+    hub: Hub, tmp_path: Path, kafka_servers: str
+) -> None:
+    name = f"logs-{uuid4().hex[:8]}"
+    (tmp_path / "app.py").write_text(LOGGING)
+    hub("hub", "create", "--hub", name, "--partitions", "2")
+    worker = WorkerProcess(tmp_path, kafka_servers, name, "--drain-timeout", "0")
+    worker.wait_until_ready()
+    assert 0 == hub("start", "talk", "--hub", name, "--id", "t-1", "--input", '"Ada"', "--wait", "--timeout", "60").code
+    hub("start", "unheard-of", "--hub", name)
+    worker.terminate()
+    assert 0 == worker.wait()
+    lines = [json.loads(line) for line in worker.log.read_text().splitlines()]
+    said = {line["event"]: line for line in lines}
+
+    assert {name} == {line["hub"] for line in lines}
+    assert all(line["level"] and line["timestamp"] for line in lines)
+    for event in ("in the orchestration", "through a logger of its own", "in a plain activity", "in an async activity"):
+        assert ("t-1", partition_of("t-1", 2)) == (said[event]["instance"], said[event]["partition"]), said[event]
+        assert said[event]["turn"] >= 0
+    assert (1, 1) == (said["in a plain activity"]["task"], said["in a plain activity"]["attempt"])
+    assert {0, 1} == {line["partition"] for line in lines if line["event"] == "partition.owned"}
 
 
 def test_serve_beyond_loopback_wants_a_token(hub: Hub) -> None:

@@ -216,7 +216,9 @@ def test_any_bytes_are_refused(http: httpx.Client, body: bytes) -> None:
 @FUZZ
 @given(st.binary(min_size=1, max_size=40), st.binary(max_size=20))
 def test_any_id_and_query_are_answered(http: httpx.Client, name: bytes, text: bytes) -> None:
-    path = f"/v1/instances/{quote_from_bytes(name, safe='')}?wait={quote_from_bytes(text)}&after={quote_from_bytes(text)}"
+    path = (
+        f"/v1/instances/{quote_from_bytes(name, safe='')}?wait={quote_from_bytes(text)}&after={quote_from_bytes(text)}"
+    )
     check(http.get(path))
     check(http.get(f"/v1/instances?prefix={quote_from_bytes(name, safe='')}&after={quote_from_bytes(text, safe='')}"))
 
