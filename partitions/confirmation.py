@@ -107,6 +107,11 @@ class Confirmation:
         # 1. The store, readers' index and the place in the log: one batch.
         ended = self._write(confirmed)
         # 2. Effects: sends, dispatch, cancellation.
+        self._take_effect(confirmed)
+        # 3. Replies.
+        self._reply(records, ended, confirmed[-1].place.offset)
+
+    def _take_effect(self, confirmed: Sequence[Appended[Decided]]) -> None:
         for appended in confirmed:
             record = appended.effect
             for key, send in record.sends:
@@ -114,8 +119,6 @@ class Confirmation:
                     self._home.outbox.offer(send.target, send.sequence, key, send.message)
             if record.body is not None and record.instance_id:
                 self._act(record, appended.first_offset)
-        # 3. Replies.
-        self._reply(records, ended, confirmed[-1].place.offset)
 
     def _write(self, confirmed: Sequence[Appended[Decided]]) -> list[InstanceHeader]:
         fold, touched = self._home.fold, dict[str, Decided]()

@@ -61,14 +61,21 @@ class Slot:
 
 
 class Instances:
-    """The slots of one partition, at most `slots_max` of them beyond those that are pinned. `watch` surrounds author's code."""
+    """The slots of one partition, at most `slots_max` of them beyond those with unconfirmed turns. `watch` surrounds author's code.
+
+    Of a held instance that is not in memory only the reason stays: after a deploy of the wrong code that may be very many.
+    """
 
     def __init__(self, store: Store, slots_max: int, watch: Watch = nullcontext) -> None:
         self._store = store
         self._watch = watch
         self._slots_max = slots_max
         self._slots: OrderedDict[str, Slot] = OrderedDict()
-        self.held_count = 0
+        self._held: dict[str, InstanceHeld] = {}
+
+    @property
+    def held_count(self) -> int:
+        return len(self._held)
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -80,6 +87,7 @@ class Instances:
             header = read_header(self._store, instance_id)
             state = None if header is None else read_state(self._store, instance_id)
             slot = Slot(instance_id, state, header, self._watch)
+            slot.held = self._held.get(instance_id)
             self._slots[instance_id] = slot
             if len(self._slots) > self._slots_max:
                 self._evict()
@@ -91,21 +99,24 @@ class Instances:
         """Drop the coldest slots; the newest is the one asked for, and stays."""
         for instance_id in list(islice(self._slots, len(self._slots) - self._slots_max)):
             slot = self._slots[instance_id]
-            if not slot.unconfirmed and slot.held is None:
+            if not slot.unconfirmed:
                 slot.close()
                 del self._slots[instance_id]
 
     def drop(self, slot: Slot) -> None:
         """Forget a slot that will not be needed soon; a pinned one stays."""
-        if not slot.unconfirmed and slot.held is None and self._slots.get(slot.instance_id) is slot:
+        if not slot.unconfirmed and self._slots.get(slot.instance_id) is slot:
             slot.close()
             del self._slots[slot.instance_id]
 
     def hold(self, slot: Slot, held: InstanceHeld | None) -> None:
         """Mark an instance held, or no longer."""
-        self.held_count += (held is not None) - (slot.held is not None)
-        slot.held = held
-        if held is not None:
+        if held is None:
+            slot.held = None
+            self._held.pop(slot.instance_id, None)
+        else:
+            # Its traceback would hold the frames of the author's code, and all that is in them.
+            self._held[slot.instance_id] = slot.held = InstanceHeld(held.reason, kind=held.kind)
             slot.close()
 
     def history(self, slot: Slot) -> list[RecordedTurn]:

@@ -5,7 +5,7 @@ until somebody moves it.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -110,6 +110,8 @@ class HandPool:
         self._log = log
         self.automatic = automatic
         self.running_max = 1_000_000
+        self.known: Container[str] | None = None
+        """The activities that this process has; None: all of them."""
         self.dispatched: list[tuple[ActivityTask, int]] = []
         self.canceled: list[tuple[str, str, int | None]] = []
         self._running: list[ActivityTask] = []
@@ -120,6 +122,10 @@ class HandPool:
         return len(self._running) >= self.running_max
 
     def dispatch(self, tasks: Sequence[ActivityTask]) -> None:
+        if self.known is not None:
+            unknown = [task for task in tasks if task.name not in self.known]
+            self._results += [ActivityResult(task, unknown=True) for task in unknown]
+            tasks = [task for task in tasks if task not in unknown]
         self.dispatched += [(task, self._log.span_history(task.partition).end) for task in tasks]
         if self.automatic:
             self._results += [ActivityResult(task, task.input) for task in tasks]

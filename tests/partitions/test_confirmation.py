@@ -135,12 +135,7 @@ def _store(confirmation: Confirmation, confirmed: Sequence[Appended[Decided]], m
 
 
 def _effects(confirmation: Confirmation, confirmed: Sequence[Appended[Decided]], memory: dict[str, Any]) -> None:
-    for record in (appended.effect for appended in confirmed):
-        for key, send in record.sends:
-            if send.target != confirmation._home.partition:
-                confirmation._home.outbox.offer(send.target, send.sequence, key, send.message)
-        if record.body is not None and record.instance_id:
-            confirmation._act(record)
+    confirmation._take_effect(confirmed)
 
 
 def _replies(confirmation: Confirmation, confirmed: Sequence[Appended[Decided]], memory: dict[str, Any]) -> None:
