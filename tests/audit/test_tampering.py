@@ -1,20 +1,29 @@
 """Whatever is done to an accepted record of a history with two take-overs, the audit reports it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 
 import pytest
 
 from perdure.audit import AuditReport, Head, audit_records
 from perdure.partitions.ports import LogRecord
-from perdure.partitions.reader import Accepted, Part, RunState, Void, read_record
-from perdure.schemas import events as ev
-from perdure.schemas.codec import decode_envelope, decode_turn, encode_envelope, encode_turn
-from perdure.schemas.records import RecordKind
+from perdure.partitions.reader import RunState, Void, read_record
 from tests.audit.simulated import CODE, PARTITIONS, run_hub
-
-Records = list[LogRecord]
+from tests.audit.tampering import (
+    EDITS,
+    Records,
+    accepted_in,
+    double,
+    double_and_move_on,
+    drop,
+    forge_result,
+    garbage_at_the_end,
+    last_again,
+    stale_at_the_end,
+    swap,
+    tombstone_at_the_end,
+    unknown_epoch_at_the_end,
+)
 
 
 @cache
@@ -27,68 +36,11 @@ def clean_report() -> AuditReport:
     return audit_records(history(), CODE)
 
 
-def accepted_at(partition: int) -> list[int]:
-    """Offsets of the records that count."""
-    state, offsets = RunState(), []
-    for record in history()[partition]:
-        state, verdict = read_record(state, record.offset, record.value)
-        if isinstance(verdict, Accepted | Part):
-            offsets.append(record.offset)
-    return offsets
-
-
-PLACES = [(partition, offset) for partition in range(PARTITIONS) for offset in accepted_at(partition)]
+PLACES = [(partition, offset) for partition in range(PARTITIONS) for offset in accepted_in(history()[partition])]
 
 
 def audit_with(partition: int, records: Records, heads: tuple[Head, ...] = ()) -> AuditReport:
     return audit_records({**history(), partition: records}, None, heads=heads)
-
-
-def renumbered(records: Records) -> Records:
-    """As a log would number them that held nothing else."""
-    return [replace(record, offset=offset) for offset, record in enumerate(records)]
-
-
-def change_byte(records: Records, at: int) -> Iterator[Records]:
-    value = records[at].value or b""
-    for position in {1, len(value) // 3, len(value) // 2, len(value) - 1}:
-        changed = bytearray(value)
-        changed[position] ^= 1
-        yield [*records[:at], replace(records[at], value=bytes(changed)), *records[at + 1 :]]
-
-
-def lose_value(records: Records, at: int) -> Iterator[Records]:
-    yield [*records[:at], replace(records[at], value=None), *records[at + 1 :]]
-
-
-def drop(records: Records, at: int) -> Iterator[Records]:
-    yield [*records[:at], *records[at + 1 :]]
-
-
-def drop_and_close_up(records: Records, at: int) -> Iterator[Records]:
-    yield renumbered([*records[:at], *records[at + 1 :]])
-
-
-def double(records: Records, at: int) -> Iterator[Records]:
-    yield [*records[: at + 1], *records[at:]]
-
-
-def double_and_move_on(records: Records, at: int) -> Iterator[Records]:
-    yield renumbered([*records[: at + 1], *records[at:]])
-
-
-def swap(records: Records, at: int) -> Iterator[Records]:
-    for other in {at + 1, at + 2, len(records) - 1} - {at}:
-        if other < len(records):
-            swapped = records.copy()
-            swapped[at] = replace(records[other], offset=at)
-            swapped[other] = replace(records[at], offset=other)
-            yield swapped
-
-
-def change_key(records: Records, at: int) -> Iterator[Records]:
-    if decode_envelope(records[at].value or b"").kind in (RecordKind.CLAIM, RecordKind.TURN):
-        yield [*records[:at], replace(records[at], key=b"another"), *records[at + 1 :]]
 
 
 def test_the_history_is_worth_tampering_with() -> None:
@@ -118,9 +70,7 @@ def verdicts(records: tuple[LogRecord, ...]) -> Iterator[object]:
         yield verdict
 
 
-@pytest.mark.parametrize(
-    "tamper", [change_byte, lose_value, drop, drop_and_close_up, double, double_and_move_on, swap, change_key]
-)
+@pytest.mark.parametrize("tamper", EDITS)
 def test_every_tampered_record_is_reported(tamper: Callable[[Records, int], Iterator[Records]]) -> None:
     heads = clean_report().heads
     unreported = []
@@ -145,24 +95,34 @@ def test_only_the_last_record_needs_a_head_to_be_missed(tamper: Callable[[Record
     assert unreported <= {(partition, len(history()[partition]) - 1) for partition in range(PARTITIONS)}
 
 
+def test_a_void_record_passes_only_where_something_that_is_there_explains_it() -> None:
+    """A stale owner's record does, where its claim is there; nothing explains a copy, a stranger's bytes or an epoch without a
+    claim."""
+    for partition in range(PARTITIONS):
+        records = list(history()[partition])
+        void_before = audit_with(partition, records).counts.void
+        stale = audit_with(partition, stale_at_the_end(records))
+
+        assert (0, void_before + 1) == (stale.exit_code, stale.counts.void)
+        for forge, rule in (
+            (last_again, "R4"),
+            (unknown_epoch_at_the_end, "R2"),
+            (garbage_at_the_end, "R3"),
+            (tombstone_at_the_end, "R3"),
+        ):
+            [finding] = audit_with(partition, forge(records)).findings
+            assert (partition, len(records), rule) == (finding.partition, finding.offset, finding.rule)
+
+
 def test_a_changed_result_that_alters_no_decision_is_reported() -> None:
     changed = 0
     for partition, offset in PLACES:
-        records = list(history()[partition])
-        envelope = decode_envelope(records[offset].value or b"")
-        if envelope.kind != RecordKind.TURN:
-            continue
-        body = decode_turn(envelope.body, envelope.format)
-        events = tuple(replace(e, result=b'"forged"') if isinstance(e, ev.TaskCompleted) else e for e in body.events)
-        if events == body.events:
-            continue
-        changed += 1
-        forged = encode_envelope(replace(envelope, body=encode_turn(replace(body, events=events))))
-        records[offset] = replace(records[offset], value=forged)
-        tampered = {**history(), partition: records}
+        for forged in forge_result(list(history()[partition]), offset):
+            changed += 1
 
-        # The code decides the same, so only the digest knows.
-        assert 2 == audit_records(tampered, CODE, heads=clean_report().heads).exit_code
+            # The code decides the same, so only the digest knows.
+            tampered = {**history(), partition: forged}
+            assert 2 == audit_records(tampered, CODE, heads=clean_report().heads).exit_code
     assert changed == clean_report().counts.activities_completed
 
 
