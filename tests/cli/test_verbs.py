@@ -1,11 +1,12 @@
 """Every verb as a program and a person meet it, on a `perdure dev` that the command finds by itself."""
 
 import json
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.cli.conftest import RunningDev
+from tests.cli.conftest import APP, RunningDev
 
 
 def new_id() -> str:
@@ -96,6 +97,23 @@ def test_history_is_turns_for_people_and_what_replay_reads_for_programs(dev: Run
     assert ["ExecutionStarted", "TaskScheduled", "TaskCompleted", "ExecutionCompleted"] == events
     for event in events:
         assert event in shown.out
+
+
+def test_a_history_that_was_saved_replays_against_the_code(dev: RunningDev, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perdure.testing import ReplayFailed, replay
+
+    name = dev("start", "welcome", "--input", '["Ada", "nobody"]').out.strip()
+    dev("wait", name)
+    saved = dev.directory / "history.json"
+    saved.write_text(dev("history", name, "--json").out)
+    scope: dict[str, Any] = {}
+    exec(APP, scope)
+    other: dict[str, Any] = {}
+    exec(APP.replace("for name in names", "for name in reversed(names)"), other)
+
+    replay(scope["app"], saved)
+    with pytest.raises(ReplayFailed, match="nobody"):
+        replay(other["app"], saved)
 
 
 def test_list_filters_and_pages(dev: RunningDev) -> None:

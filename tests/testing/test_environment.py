@@ -232,3 +232,12 @@ def test_a_test_that_is_async_itself_may_use_it() -> None:
 
 def test_the_fixture_makes_environments(perdure_env: Any) -> None:
     assert ["hello Ada"] == perdure_env(app).run(welcome, ["Ada"])
+
+
+def test_a_list_is_newest_first_over_all_partitions() -> None:
+    with run(app) as env:
+        for number in range(7):
+            env.advance(timedelta(seconds=1))
+            env.start(approval, instance_id=f"order-{number}")
+
+        assert [f"order-{number}" for number in (6, 5, 4)] == [each.instance_id for each in env.list(limit=3)]

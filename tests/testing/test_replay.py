@@ -58,6 +58,22 @@ def test_code_that_decides_otherwise_is_told_where(saved: Path, app: Callable[[]
     assert 1 == len(caught.value.findings)
 
 
+def test_numbers_of_any_size_replay_as_they_were(tmp_path: Path) -> None:
+    app = App()
+
+    @app.orchestration
+    async def count(ctx: OrchestrationContext, number: int) -> int:
+        ctx.set_custom_status(str(number))
+        return number + 1
+
+    with run(app) as env:
+        handle = env.start(count, 2**70)
+        assert 2**70 + 1 == handle.result()
+        (tmp_path / "count.json").write_text(json.dumps(handle.history().as_json()))
+
+    replay(app, tmp_path / "count.json")
+
+
 @pytest.mark.parametrize("content", [{}, {"turns": []}, [1]])
 def test_what_is_no_history_is_refused(tmp_path: Path, content: Any) -> None:
     file = tmp_path / "other.json"

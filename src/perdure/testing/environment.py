@@ -16,6 +16,7 @@ from typing_extensions import Unpack
 from perdure.actors.activity import Activity
 from perdure.actors.app import App
 from perdure.actors.orchestration import Orchestration
+from perdure.client.merging import merge_pages
 from perdure.client.requests import (
     ListOptions,
     Started,
@@ -192,15 +193,12 @@ class Environment:
         return EnvironmentHandle(self, checked_id(instance_id), None, None)
 
     def list(self, **options: Unpack[ListOptions]) -> list[Instance]:
-        """The instances that meet the conditions, as a client's `list` finds them, of all partitions."""
+        """The first page of instances that meet the conditions, newest first, as a client's `list` finds them."""
         request = make_list(options)
-        found: list[Instance] = []
-        for partition in range(self.hub.partitions):
-            reply = self.hub.ask(
-                "", Query(QueryKind.LIST, orjson.dumps(request.arguments | {"limit": 1000})), partition
-            )
-            found += [instance_of(view) for view in judge(reply.code, reply.body, "")["instances"]]
-        return found[: request.limit]
+        query = Query(QueryKind.LIST, orjson.dumps(request.arguments | {"limit": min(request.limit, 1000)}))
+        replies = [self.hub.ask("", query, partition) for partition in range(self.hub.partitions)]
+        found, _ = merge_pages([judge(reply.code, reply.body, "") for reply in replies], request.limit)
+        return [instance_of(view) for view in found]
 
     def advance(self, by: timedelta) -> None:
         """Let time pass, and all that is due in it happen."""

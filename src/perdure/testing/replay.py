@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from perdure.actors.app import App
 from perdure.audit.decisions import Decisions
+from perdure.client.views import decode_json
 from perdure.errors import PerdureError
 from perdure.schemas.records import TurnBody
 from perdure.schemas.views import turn_from_json
@@ -26,7 +25,7 @@ class ReplayFailed(PerdureError, AssertionError):
 def replay(app: App, source: str | Path | Mapping[str, Any]) -> None:
     """Run `app` over a history that `perdure history ID --json` saved: a file, or what it holds. Every decision is compared, its
     input too. Raises ReplayFailed, and ValueError where the source is no history."""
-    saved: Any = source if isinstance(source, Mapping) else orjson.loads(Path(source).read_bytes())
+    saved: Any = source if isinstance(source, Mapping) else decode_json(Path(source).read_bytes())
     try:
         instance_id = saved["instance"]["instance_id"]
         turns = [turn_from_json(turn) for turn in saved["turns"]]
