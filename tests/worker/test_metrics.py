@@ -1,5 +1,6 @@
 """Every metric that is promised moves when what it counts happens, over /metrics as Prometheus reads it."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from perdure import App, OrchestrationContext, RetryPolicy, lookout
 from perdure.client import Client
 from perdure.errors import InstanceNotFound
-from perdure.health import HealthServer
+from perdure.health import HealthServer, worker_registry
 from perdure.partitions.embedded.log import EmbeddedLog
 from perdure.partitions.partitioner import partition_of
 from perdure.partitions.ports import BufferFull
@@ -192,3 +193,14 @@ def test_an_epoch_that_a_stray_record_ended_is_counted(scraped: Scraped) -> None
     scraped.client.start(nap, instance_id="i-0", if_exists="replace").wait(20)
 
     scraped.until(lambda: scraped.value("perdure_epochs_lost_total") == 1)
+
+
+def test_every_metric_is_documented_as_it_is(scraped: Scraped) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "METRICS.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\| `(perdure_\w+)` \| (\w+) \| (.*) \|$", page, re.MULTILINE)
+    families = [each for each in worker_registry(scraped.hub.worker).collect() if each.name.startswith("perdure_")]
+    suffix = {"counter": "_total"}
+
+    assert documented == sorted(
+        (f"{each.name}{suffix.get(each.type, '')}", each.type, each.documentation) for each in families
+    )
