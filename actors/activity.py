@@ -11,6 +11,7 @@ from typing import Any
 from perdure.schemas.events import NO_TAGS
 
 from .definitions import ActivityOptions, Definition, I_contra, O_co, read_signature
+from .loggers import IdLogger
 
 _NO_OPTIONS = ActivityOptions()
 _NOWHERE: Mapping[str, int] = MappingProxyType({})
@@ -51,10 +52,15 @@ class ActivityContext:
         return self.cancellation()
 
     @property
-    def logger(self) -> "logging.LoggerAdapter[logging.Logger]":
+    def logger(self) -> IdLogger:
         """A logger whose records carry the ids of this attempt, and partition and turn that it was asked for in."""
-        extra = {**self.place, "instance": self.instance_id, "task": self.task_id, "attempt": self.attempt}
-        return logging.LoggerAdapter(logging.getLogger(f"perdure.activity.{self.name}"), extra)
+        ids = {
+            "instance": self.instance_id,
+            "execution": self.execution_id,
+            "task": self.task_id,
+            "attempt": self.attempt,
+        }
+        return IdLogger(logging.getLogger(f"perdure.activity.{self.name}"), {**self.place, **ids})
 
 
 class Activity(Definition[I_contra, O_co]):

@@ -1,7 +1,7 @@
 """OrchestrationContext: everything that an orchestration may ask for. The names are those of Durable Task's Python SDK."""
 
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import NoneType
 from typing import Any, TypeVar, overload
@@ -14,6 +14,7 @@ from .activity import Activity
 from .definitions import Definition
 from .execution import Execution
 from .limits import check_definition_name, check_event_name, check_instance_id, check_name, check_tags
+from .loggers import ReplaySafeLogger
 from .orchestration import Orchestration
 from .retries import RetryPolicy, encode_retry_policy, encode_time_limit, milliseconds
 from .tasks import CancellableTask, ExternalTask, TimerTask
@@ -28,23 +29,6 @@ _MILLISECOND = timedelta(milliseconds=1)
 _UUIDS = UUID("8f1b8d0c-6f5e-5b0e-9c39-2f6d6b1d7f7a")
 _NOTHING = Codec(NoneType, "a timer's result")
 _ANYTHING = Codec(UNANNOTATED, "a result")
-
-
-class ReplaySafeLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger that is silent while the orchestration is replayed."""
-
-    def __init__(self, logger: logging.Logger, is_replaying: Callable[[], bool], extra: Mapping[str, object]) -> None:
-        super().__init__(logger, extra)
-        self._is_replaying = is_replaying
-
-    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - logging's name
-        """False while replaying, so that no message is even made."""
-        return not self._is_replaying() and self.logger.isEnabledFor(level)
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Add the ids of the execution to what the caller gave."""
-        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
-        return msg, kwargs
 
 
 class OrchestrationContext:

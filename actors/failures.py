@@ -3,6 +3,7 @@
 import traceback
 from collections.abc import Mapping
 from types import MappingProxyType, TracebackType
+from typing import Any
 
 import orjson
 
@@ -21,7 +22,7 @@ NO_TYPES: ExceptionTypes = MappingProxyType({})
 
 def type_name(kind: type[BaseException]) -> str:
     """The name that a failure carries: qualified by the module, unless it is a builtin or ours."""
-    module = kind.__module__
+    module = str(kind.__module__)  # an author may have set it to anything
     return (
         kind.__qualname__ if module == "builtins" or module.startswith("perdure.") else f"{module}.{kind.__qualname__}"
     )
@@ -95,11 +96,11 @@ def _clean(text: str, chars_max: int) -> str:
 
 def _arguments_of(error: BaseException, message: str) -> bytes:
     """What a registered type is rebuilt from, where its message is not enough."""
-    if error.args in ((), (message,)):
-        return NULL
     try:
+        if error.args in ((), (message,)):
+            return NULL
         arguments = orjson.dumps(list(error.args))
-    except (TypeError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - of the author's arguments any may refuse to be compared or written
         return NULL
     return arguments if len(arguments) <= MESSAGE_CHARS_MAX else NULL
 
@@ -116,7 +117,7 @@ def rebuild(failure: Failure, types: ExceptionTypes) -> Exception | None:
     kind = types.get(failure.type)
     if kind is None:
         return None
-    arguments = orjson.loads(failure.details)
+    arguments = _details_of(failure)
     if not isinstance(arguments, list):
         arguments = [failure.message] if failure.message else []
     try:
@@ -126,3 +127,10 @@ def rebuild(failure: Failure, types: ExceptionTypes) -> Exception | None:
     if failure.cause is not None:
         error.__cause__ = rebuild(failure.cause, types)
     return error
+
+
+def _details_of(failure: Failure) -> Any:
+    try:
+        return orjson.loads(failure.details)
+    except orjson.JSONDecodeError:
+        return None

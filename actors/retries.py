@@ -27,23 +27,34 @@ class RetryPolicy:
     non_retriable_errors: Sequence[str | type[BaseException]] = ()
 
     def __post_init__(self) -> None:
-        if self.first_retry_interval < _ZERO:
-            raise ValueError(f"first_retry_interval must be >= 0, not {self.first_retry_interval}")
+        _check_span("first_retry_interval", self.first_retry_interval)
+        if not isinstance(self.max_number_of_attempts, int):
+            raise TypeError(f"max_number_of_attempts is a whole number, not {self.max_number_of_attempts!r:.60}")
         if self.max_number_of_attempts < 1:
             raise ValueError(f"max_number_of_attempts must be >= 1, not {self.max_number_of_attempts}")
         if self.backoff_coefficient is not None and not 1 <= self.backoff_coefficient < float("inf"):
             raise ValueError(f"backoff_coefficient must be >= 1, not {self.backoff_coefficient}")
-        if self.max_retry_interval is not None and self.max_retry_interval < _ZERO:
-            raise ValueError(f"max_retry_interval must be >= 0, not {self.max_retry_interval}")
-        if self.retry_timeout is not None and self.retry_timeout < _ZERO:
-            raise ValueError(f"retry_timeout must be >= 0, not {self.retry_timeout}")
+        for name in ("max_retry_interval", "retry_timeout"):
+            if (span := getattr(self, name)) is not None:
+                _check_span(name, span)
         if isinstance(self.non_retriable_errors, str):
             raise TypeError("non_retriable_errors is a sequence of types or names, not one name")
         for error in self.non_retriable_errors:
-            if not isinstance(error, type):
-                check_name("a non-retriable error", error)
-            elif not issubclass(error, BaseException):
-                raise TypeError(f"a non-retriable error is an exception type or its name, not {error!r:.60}")
+            _check_error(error)
+
+
+def _check_span(name: str, span: timedelta) -> None:
+    if not isinstance(span, timedelta):
+        raise TypeError(f"{name} is a timedelta, not {span!r:.60}")
+    if span < _ZERO:
+        raise ValueError(f"{name} must be >= 0, not {span}")
+
+
+def _check_error(error: str | type[BaseException]) -> None:
+    if not isinstance(error, type):
+        check_name("a non-retriable error", error)
+    elif not issubclass(error, BaseException):
+        raise TypeError(f"a non-retriable error is an exception type or its name, not {error!r:.60}")
 
 
 def encode_retry_policy(policy: RetryPolicy | None) -> RetryOptions | None:
@@ -72,6 +83,8 @@ def encode_time_limit(name: str, span: timedelta | None) -> int:
     """A time-out as it is recorded: milliseconds, or NEVER."""
     if span is None:
         return NEVER
+    if not isinstance(span, timedelta):
+        raise TypeError(f"{name} is a timedelta, not {span!r:.60}")
     if span <= _ZERO:
         raise ValueError(f"{name} must be greater than zero, not {span}")
     return milliseconds(span)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from perdure.actors.activity import Activity, ActivityContext
 from perdure.actors.app import App
-from perdure.actors.context import OrchestrationContext, ReplaySafeLogger
+from perdure.actors.context import OrchestrationContext
 from perdure.actors.errors import (
     LimitExceeded,
     NonRetriableError,
@@ -18,6 +18,7 @@ from perdure.actors.errors import (
     ValueRefused,
 )
 from perdure.actors.limits import Limits
+from perdure.actors.loggers import ReplaySafeLogger
 from perdure.actors.orchestration import Orchestration
 from perdure.actors.retries import RetryPolicy
 from perdure.actors.tasks import (

@@ -492,7 +492,7 @@ def test_a_replay_safe_logger_says_everything_once_and_nothing_on_the_way_out() 
     assert ["round 0", "round 1", "round 2"] == [record.getMessage() for record in ours]
     assert ["own 0", "own 1", "own 2"] == [record.getMessage() for record in own]
     assert (handle.id, 2, execution_id) == (
-        ours[2].instance_id, ours[2].number, ours[2].execution_id,  # type: ignore[attr-defined]
+        ours[2].instance, ours[2].number, ours[2].execution,  # type: ignore[attr-defined]
     )  # fmt: skip
 
 

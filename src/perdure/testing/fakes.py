@@ -20,13 +20,18 @@ class Fake:
     takes_ms: int = 0
     calls: list[Any] = field(default_factory=list)
 
+    def note(self, real: Activity[Any, Any] | None, data: bytes) -> Any:
+        """Add one attempt to `calls`; return its input."""
+        value = (real.input_codec if real is not None and real.signature.takes_input else _PLAIN).decode(data)
+        self.calls.append(value)
+        return value
+
     def prepare(
         self, real: Activity[Any, Any] | None, context: ActivityContext, data: bytes
     ) -> Callable[[], bytes] | Coroutine[Any, Any, bytes]:
         """One attempt, ready to run; input and result pass through JSON as those of the real one do."""
-        value = (real.input_codec if real is not None and real.signature.takes_input else _PLAIN).decode(data)
+        value = self.note(real, data)
         result = real.result_codec if real is not None else _PLAIN
-        self.calls.append(value)
         if not callable(self.act):
             return lambda: result.encode(self.act)
         stand_in: Activity[Any, Any] = Activity(self.name, self.act)

@@ -116,6 +116,7 @@ class InlinePool:
         """Run a plain function to its end; hand an async one back."""
         task = running.task
         if running.fake is not None and running.fake.takes_ms and running.done_ms == running.limit_ms:
+            running.fake.note(self._app.activities.get(task.name), task.input)
             return NULL, Failure("ActivityTimedOut", f"{task.name} was not done within its limit, in virtual time")
         try:
             prepared = self._prepare(running)
