@@ -184,6 +184,7 @@ class Holdings:
         """Activities that an owner before us dispatched and that are not running here: those to dispatch again at once, and
         those that did not come back twice, which go one at a time so that a killer of processes is alone when it strikes."""
         running = self.parts.pool.running(self.partition)
+        wanted: set[tuple[str, str, int]] = set()
         released = self.fold.state.released
         at_once: list[Inbound] = []
         alone: list[Inbound] = []
@@ -191,9 +192,14 @@ class Holdings:
             instance_id, execution_id, task_id = parse_activity_key(key)
             attempt, lost = decode_due_activity(value)
             if (instance_id, execution_id, task_id, attempt) in running:
+                wanted.add((instance_id, execution_id, task_id))
                 continue
             message = Inbound(instance_id, TaskLost(execution_id, task_id, attempt, released))
             (alone if lost >= 1 and not released else at_once).append(message)
+        for instance_id, execution_id, task_id, _ in running:
+            # Another owner, in between, has dispatched it again or seen it end.
+            if (instance_id, execution_id, task_id) not in wanted:
+                self.parts.pool.cancel(self.partition, instance_id, execution_id, task_id)
         return at_once, alone
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from threading import Thread
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from ..ports import BufferFull, LogRecord, LogRefused, LogSpan, LogTruncated, LogUnavailable, Report
+from .patience import Patience
 from .records import error_of, record_of
 from .refusals import concerns_reader, describe_refusal, is_refusal
 from .reports import Sent, SentQueue
@@ -76,12 +77,14 @@ class TopicReads:
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
         self._asker: Consumer | None = None
+        self.patience = Patience(settings)
 
     def span(self, topic: str, partition: int) -> LogSpan:
         """Ask the brokers where a partition begins and ends. Raises LogUnavailable."""
         if self._asker is None:
             self._asker = self._settings.reader(committed=False)
-        return span_of(self._asker, self._settings, topic, partition)
+        with self.patience.asking() as settings:
+            return span_of(self._asker, settings, topic, partition)
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[LogRecord]:
         """Read what there is of [start, end). Raises LogTruncated and LogUnavailable."""

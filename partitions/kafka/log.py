@@ -104,7 +104,8 @@ class KafkaLog:
         return self._reads.span(self._settings.topics.inbox, partition)
 
     def stable_inbox_end(self, partition: int) -> int:
-        return self.inbox.read_end(partition)
+        with self._reads.patience.asking() as settings:
+            return self.inbox.read_end(partition, settings)
 
     def trim_inbox(self, partition: int, before: int) -> None:
         self._trim(self._settings.topics.inbox, partition, before)
@@ -127,10 +128,12 @@ class KafkaLog:
 
     def check_identity(self) -> None:
         if self._opened is not None:
-            check_same_topics(self._settings, self._admin, self._opened)
+            with self._reads.patience.asking() as settings:
+                check_same_topics(settings, self._admin, self._opened)
 
     def read_clock_ms(self) -> int:
-        return self.publisher.read_clock_ms()
+        with self._reads.patience.asking() as settings:
+            return self.publisher.read_clock_ms(settings.request_seconds_max)
 
     def wait(self, timeout_seconds: float) -> None:
         start = time.monotonic()

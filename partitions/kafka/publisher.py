@@ -61,7 +61,7 @@ class KafkaPublisher:
         """For `KafkaSnapshots`, which has a publisher of its own."""
         self._send(self._topics.snapshots, partition, key, value, delivered)
 
-    def read_clock_ms(self) -> int:
+    def read_clock_ms(self, seconds_max: float) -> int:
         """The time with which the brokers stamp an empty reply that is nobody's: no request of Kafka asks for it. Raises
         LogUnavailable."""
         told: list[tuple[int, int] | KafkaError] = []
@@ -69,8 +69,11 @@ class KafkaPublisher:
         def take(error: KafkaError | None, message: Message) -> None:
             told.append(message.timestamp() if error is None else error)
 
-        self._produce(self._topics.replies, b"", "clock", 0, take)
-        deadline = time.monotonic() + self._settings.request_seconds_max
+        try:
+            self._produce(self._topics.replies, b"", "clock", 0, take)
+        except BufferFull:
+            raise unavailable(self._settings, "the local queue is full") from None
+        deadline = time.monotonic() + seconds_max
         while not told and (left := deadline - time.monotonic()) > 0:
             self._producer.poll(left)
         answer = told[0] if told else None

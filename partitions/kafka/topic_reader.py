@@ -36,9 +36,9 @@ class KafkaTopicReader:
         self._positions[partition] = offset
         consumer.incremental_assign([TopicPartition(self._topic, partition, offset)])
 
-    def read_end(self, partition: int) -> int:
+    def read_end(self, partition: int, settings: KafkaSettings) -> int:
         """Ask where reading stops now: for one that reads committed records that is the last stable offset."""
-        return span_of(self._reader(), self._settings, self._topic, partition).end
+        return span_of(self._reader(), settings, self._topic, partition).end
 
     def _reader(self) -> Consumer:
         if self._consumer is None:

@@ -109,6 +109,7 @@ class Worker:
         self._hand_overs: dict[int, _HandOver] = {}
         self._standbys: Standbys | None = None
         self._standing_in: set[int] = set()
+        self._orphaned: set[int] = set()
         self._stop_asked = False
         self._draining = False
 
@@ -208,6 +209,7 @@ class Worker:
                 case Assigned(partitions):
                     for partition in partitions:
                         self._assign(partition)
+                    self._cancel_orphans()
                     self.joined = True  # last: who asks meanwhile must not find us ready without our share
                 case Revoked(partitions):
                     until = self.clock.monotonic() + self.settings.revoke_seconds
@@ -215,8 +217,7 @@ class Worker:
                         self._hand_over(partition, until, revoked=True)
                 case Lost(partitions):
                     for partition in partitions:
-                        self._close(partition)
-                        self._forget(partition)
+                        self._lose(partition)
 
     def _assign(self, partition: int) -> None:
         leaving = self._hand_overs.get(partition)
@@ -227,6 +228,20 @@ class Worker:
             return
         _log.info("partition.assigned", partition=partition)
         self._try(partition)
+
+    def _lose(self, partition: int) -> None:
+        """Let go at once, but of its activities: where only the brokers were away nobody else has it, and it comes back."""
+        owner = self.owners.get(partition)
+        if owner is not None:
+            self._let_go(owner, owner.abandon)
+            self._orphaned.add(partition)
+        self._remove(partition)
+
+    def _cancel_orphans(self) -> None:
+        """The group has spoken again: what it did not give back has another owner, who runs it."""
+        for partition in self._orphaned.difference(self.owners):
+            self.pool.cancel_partition(partition)
+        self._orphaned.clear()
 
     def _try(self, partition: int) -> None:
         if self._standbys is not None:
@@ -299,6 +314,9 @@ class Worker:
     def _forget(self, partition: int) -> None:
         """Not ours any more, nor is what still runs of it."""
         self.pool.cancel_partition(partition)
+        self._remove(partition)
+
+    def _remove(self, partition: int) -> None:
         self.owners.pop(partition, None)
         self._hand_overs.pop(partition, None)
         self._standing_in.discard(partition)

@@ -4,14 +4,20 @@ import gc
 import os
 import secrets
 import socket
+import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from errno import EADDRINUSE
+from typing import TypeVar
+
+import structlog
 
 from perdure.actors.app import App
 from perdure.actors.limits import Limits
 from perdure.partitions.holdings import CLOCK_SKEW_MS_MAX, OwnerSettings
 from perdure.partitions.pool import PoolSettings
+from perdure.partitions.ports import LogRefused, LogUnavailable
 from perdure.partitions.rocksdb import RocksStores
 from perdure.partitions.skew import check_clock
 from perdure.partitions.topics import HubTopics
@@ -27,6 +33,12 @@ from .peers import TcpPeers
 from .processes import stop_on_signals
 from .worker import Worker, WorkerSettings
 
+OPEN_PAUSE_SECONDS = 1.0
+OPEN_PAUSE_SECONDS_MAX = 10.0
+
+L = TypeVar("L")
+
+_log = structlog.get_logger("perdure.worker")
 # A full collection looks at every cached instance; most garbage of a turn is freed by reference counts alone.
 _GC_THRESHOLDS = (50_000, 20, 100)
 
@@ -34,14 +46,19 @@ _GC_THRESHOLDS = (50_000, 20, 100)
 def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = False) -> int:
     """Work until SIGTERM or SIGINT; return the exit code. `port_is_free`: another port will do where it is taken.
 
-    Raises HubError and ConfigError before the first turn; HubUnavailable later if membership ends for good.
+    Brokers that are away are waited for. Raises HubError and ConfigError before the first turn; HubUnavailable later if
+    membership ends for good.
     """
     from perdure.partitions.kafka import KafkaLog, KafkaMembership
 
     start_logs(settings)
     kafka = kafka_settings_of(settings)
+    stop = Stop()
+    stop_on_signals(stop.ask)
     with ExitStack() as stack, open_errors():
-        log = KafkaLog.open(kafka)
+        log = wait_for_log(lambda: KafkaLog.open(kafka), stop)
+        if log is None:
+            return 0
         stack.callback(log.close)
         stores = RocksStores(settings.dir / f"worker-{slot}")
         stack.callback(stores.close)
@@ -58,10 +75,46 @@ def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = 
             worker.stand_by(peers)
         health = _serve_health(worker, settings, slot, port_is_free=port_is_free)
         stack.callback(health.close)
-        stop_on_signals(worker.ask_to_stop)
+        stop.pass_on(worker.ask_to_stop)
         tune_memory()
         worker.run()
     return 0
+
+
+class Stop:
+    """A stop that may be asked for before there is anything to stop."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._pass_on: Callable[[], None] | None = None
+
+    def ask(self) -> None:
+        self.asked = True
+        if self._pass_on is not None:
+            self._pass_on()
+
+    def pass_on(self, ask: Callable[[], None]) -> None:
+        self._pass_on = ask
+        if self.asked:
+            ask()
+
+
+def wait_for_log(open_log: Callable[[], L], stop: Stop) -> L | None:
+    """Open the log, as often as it takes; None where a stop is asked for. What waiting does not mend is raised: a hub that is
+    missing or refused, and credentials."""
+    pause = OPEN_PAUSE_SECONDS
+    while not stop.asked:
+        try:
+            return open_log()
+        except LogRefused:
+            raise
+        except LogUnavailable as error:
+            _log.error("hub.unavailable", again_in_seconds=pause, reason=str(error))
+        until = time.monotonic() + pause
+        while not stop.asked and time.monotonic() < until:
+            time.sleep(0.05)
+        pause = min(2 * pause, OPEN_PAUSE_SECONDS_MAX)
+    return None
 
 
 def worker_settings(

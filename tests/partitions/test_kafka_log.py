@@ -9,6 +9,7 @@ from confluent_kafka import Producer
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
 from perdure.partitions.ports import BufferFull, LogRecord, LogTruncated, LogUnavailable, Report
 from tests.broker import Broker
+from tests.conformance.logs import until
 
 pytestmark = pytest.mark.kafka
 _numbers = count(1)
@@ -96,20 +97,25 @@ def test_a_foreign_record_comes_as_it_is(settings: KafkaSettings) -> None:
     log.close()
 
 
-def test_an_inbox_position_beyond_the_end_is_no_silent_jump(settings: KafkaSettings) -> None:
+def test_an_inbox_position_beyond_the_end_is_no_silent_jump_and_stops_no_other(settings: KafkaSettings) -> None:
     log = KafkaLog.open(settings)
     log.inbox.open(0, 7)
+    log.inbox.open(1, 0)
+    log.publisher.publish_inbox(1, "key", b"of the other")
+    faults: list[tuple[int, LogTruncated]] = []
+    taken: list[bytes | None] = []
 
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    def both_are_seen() -> bool:
+        taken.extend(record.value for _, record in log.inbox.take(10))
+        faults.extend(log.inbox.take_faults())
+        return bool(faults and taken)
 
-    def take_until_the_deadline() -> None:
-        while time.monotonic() < deadline:
-            log.wait(0.1)
-            log.inbox.take(10)
-
-    with pytest.raises(LogTruncated, match="offset 7 is beyond its end 0"):
-        take_until_the_deadline()
+    until(log, both_are_seen)
     log.close()
+
+    assert [b"of the other"] == taken
+    assert [0] == [partition for partition, _ in faults]
+    assert "offset 7 is beyond its end 0" in str(faults[0][1])
 
 
 def test_a_full_queue_is_back_pressure_and_nothing_was_sent(settings: KafkaSettings) -> None:

@@ -228,3 +228,25 @@ def test_reporting_twice_is_no_second_record() -> None:
     owned(cluster)
     begin(cluster, "a")
     finish(cluster, "a")
+
+
+def test_what_another_owner_has_dispatched_again_meanwhile_is_cancelled_here() -> None:
+    cluster = Cluster(automatic=False)
+    first = owned(cluster)
+    begin(cluster, "a")
+    cluster.until(lambda: first.pool.running_count(0) == 1)
+    first[0].abandon()
+    cluster.members.remove(first)
+    second = cluster.join("worker-2")
+    cluster.until(lambda: second.pool.running_count(0) == 1, milliseconds=50)
+    cluster.kill(second)
+    cluster.members.append(first)
+    first.assign(0)
+    cluster.until(first.owns, milliseconds=50)
+    cluster.settle()
+
+    # Its first attempt was raised by the other owner, so that its result would count no more.
+    assert [1, 3] == [task.attempt for task, _ in first.pool.dispatched]
+    assert {("a", 3)} == {(name, attempt) for name, _, _, attempt in first.pool.running(0)}
+    first.pool.finish()
+    finish(cluster, "a")

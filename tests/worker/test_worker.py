@@ -225,6 +225,26 @@ def test_a_lost_partition_is_closed_at_once_and_nothing_more_is_written_to_it(ma
     assert [] == group.acknowledged
 
 
+def test_a_partition_that_is_lost_and_comes_back_costs_no_running_activity(make: Setup) -> None:
+    """As when the brokers were away for longer than a session: nobody else can have had it."""
+    group = ScriptedMembership(Assigned(BOTH))
+    engine = make(group)
+    engine.begin(on(0), "gate")
+    engine.begin(on(1), "gate")
+    engine.until(lambda: make.gate.calls == 2)
+    group.changes.append(Lost(BOTH))
+    engine.until(lambda: not engine.worker.owners)
+    assert 1 == engine.worker.pool.running_count(0) == engine.worker.pool.running_count(1)
+    group.changes.append(Assigned((0,)))
+    engine.until(lambda: owned(engine) == [0])
+    # The group gave partition 1 to somebody else: what runs of it is told.
+    assert (1, 0) == (engine.worker.pool.running_count(0), engine.worker.pool.running_count(1))
+    make.gate.opened.set()
+
+    assert "through" == engine.result(on(0))["result"]
+    assert 2 == make.gate.calls
+
+
 class FaultyStores:
     """Stores of which one partition's raises, as often as a test says."""
 
