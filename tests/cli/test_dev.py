@@ -35,7 +35,9 @@ def test_one_command_runs_hub_worker_and_api_and_stops_in_order(
     dev = start_dev(project)
     assert ["hello Ada"] == dev("start", "welcome", "--id", "w-1", "--input", '["Ada"]', "--wait").json
     assert 200 == httpx.get(f"{dev.url}/readyz").status_code
-    assert "perdure_instances_started_total" in httpx.get(f"{dev.url}/metrics").text
+    metrics = httpx.get(f"{dev.url}/metrics").text
+    for name in ("perdure_instances_started_total", "perdure_turn_seconds_bucket", "perdure_http_requests_total"):
+        assert f"{name}{{" in metrics
     assert 200 == httpx.get(f"{dev.url}/docs").status_code
 
     assert 0 == dev.stop()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigEntry, ConfigResource, ResourceType
@@ -134,6 +135,8 @@ def test_serve_is_the_same_over_http_and_stops_in_order(hub: Hub) -> None:
     url = process.stderr.readline().split()[0]
     assert ["hello Grace"] == hub("start", "welcome", "--input", '["Grace"]', "--wait", "--url", url).json
     assert 0 == hub("list", "--url", url).code
+    assert [200, 200] == [httpx.get(f"{url}{path}").status_code for path in ("/healthz", "/readyz")]
+    assert 'route="/v1/instances",status="201"' in httpx.get(f"{url}/metrics").text
     process.send_signal(signal.SIGTERM)
 
     assert 0 == process.wait(30)

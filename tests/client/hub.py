@@ -46,6 +46,11 @@ async def big(ctx: OrchestrationContext, value: int) -> int:
 
 
 @app.orchestration
+async def calls_by_name(ctx: OrchestrationContext, activity: str) -> Any:
+    return await ctx.call_activity(activity, activity)
+
+
+@app.orchestration
 async def listen(ctx: OrchestrationContext) -> Any:
     ctx.set_custom_status("listening")
     return await ctx.wait_for_external_event("go")

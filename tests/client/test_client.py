@@ -24,7 +24,7 @@ from perdure.errors import (
 )
 from perdure.partitions.partitioner import partition_of
 from perdure.schemas.events import Status
-from tests.client.hub import PARTITIONS, app, big, echo, listen, welcome
+from tests.client.hub import PARTITIONS, app, big, calls_by_name, echo, listen, welcome
 from tests.client.ways import Way
 
 
@@ -232,6 +232,30 @@ def test_an_unknown_orchestration_is_held_told_to_the_client_listed_and_released
     assert 6 == handle.result(30)
 
 
+def test_an_unknown_activity_holds_its_instance_until_a_worker_knows_it(way: Way, client: Client) -> None:
+    handle = client.start(calls_by_name, "missing")
+    until(lambda: handle.get().held is not None)
+    held = handle.get().held
+    assert held is not None
+    assert ("unknown-activity", True) == (held.kind, "missing" in held.reason)
+    assert handle.id in {instance.instance_id for instance in client.list(held=True)}
+    with pytest.raises(WaitTimeout, match="what holds it is gone: activity 'missing'"):
+        handle.result(0.5)
+
+    from perdure import App
+
+    newer = App()
+    newer.include(app)
+
+    @newer.activity(name="missing")
+    def found(value: str) -> str:
+        return f"found {value}"
+
+    way.stop_worker()
+    way.restart_worker(newer)
+    assert "found missing" == handle.result(30)
+
+
 def test_bad_input_is_refused_before_anything_is_sent(client: Client) -> None:
     with pytest.raises(InvalidRequest, match=r"does not know id; it knows instance_id, tags"):
         client.start(echo, 1, id="order-1")  # type: ignore[call-overload]
@@ -243,6 +267,11 @@ def test_bad_input_is_refused_before_anything_is_sent(client: Client) -> None:
         client.start(echo, 1, instance_id="a\0b")
     with pytest.raises(InvalidRequest):
         client.start(echo, 1, instance_id="")
+    for timeout in (-1.0, float("nan")):
+        with pytest.raises(InvalidRequest, match="a time-out is a number of seconds"):
+            client.instance("i").wait(timeout)
+        with pytest.raises(InvalidRequest, match="a time-out is a number of seconds"):
+            client.instance("i").get(timeout)
     with pytest.raises(InvalidRequest):
         client.list(limit=0)
     with pytest.raises(InvalidRequest, match="RUNNIN"):

@@ -10,6 +10,7 @@ import pytest
 from perdure.client import AsyncClient
 from perdure.errors import ConfigError
 from perdure.serve import ApiServer, check_address, create_api
+from perdure.serve.models import HistoryModel, InstanceModel, PageModel, ProblemModel, StartedModel, TurnModel
 from perdure.serve.server import bind
 from tests.client.hub import RunningHub
 
@@ -112,6 +113,26 @@ def test_the_description_names_every_route_and_its_problems(http: httpx.Client) 
             assert operation["summary"]
             assert "404" in operation["responses"]
     assert 200 == http.get("/docs").status_code
+
+
+def test_answers_are_as_they_are_described(http: httpx.Client) -> None:
+    started = start(http, name="welcome", input="Ada", instance_id="described").json()
+    http.get("/v1/instances/described/result", params={"wait": 20})
+    page = http.get("/v1/instances", params={"prefix": "described"}).json()
+    history = http.get("/v1/instances/described/history").json()
+    problem = http.get("/v1/instances/nobody").json()
+
+    for model, answer in (
+        (StartedModel, started),
+        (PageModel, page),
+        (InstanceModel, page["instances"][0]),
+        (HistoryModel, history),
+        (TurnModel, history["turns"][0]),
+    ):
+        model.model_validate(answer)
+        assert set(model.model_fields) == set(answer), model
+    ProblemModel.model_validate(problem)
+    assert set(problem) <= set(ProblemModel.model_fields)
 
 
 def test_the_process_tells_of_itself(http: httpx.Client) -> None:

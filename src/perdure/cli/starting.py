@@ -193,7 +193,10 @@ def _refuse_constant(name: str) -> Any:
 def read_time(text: str) -> datetime:
     """A point in time, or `+10m`. Raises ConfigError."""
     if span := re.fullmatch(r"\+(\d+(?:\.\d+)?)([smhd])", text):
-        return datetime.now(UTC) + timedelta(**{_SPANS[span[2]]: float(span[1])})
+        try:
+            return datetime.now(UTC) + timedelta(**{_SPANS[span[2]]: float(span[1])})
+        except OverflowError:
+            raise ConfigError(f"{text} from now is beyond the year 9999") from None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

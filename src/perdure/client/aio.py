@@ -20,6 +20,7 @@ from .requests import (
     check_payload,
     checked_id,
     checked_reason,
+    checked_seconds,
     encode_payload,
     judge_end,
     make_event,
@@ -73,7 +74,7 @@ class AsyncHandle(Generic[O]):
     async def wait(self, timeout: float | None = None) -> Instance:
         """Wait for the end, whatever it is. Raises WaitTimeout after `timeout` seconds; the instance goes on."""
         transport = self._client.transport
-        view = await transport.wait(self.id, timeout, self._ticket)
+        view = await transport.wait(self.id, checked_seconds(timeout), self._ticket)
         if view is None:
             raise WaitTimeout(await self._describe_wait(timeout or 0), self.id)
         return instance_of(view)
@@ -132,7 +133,7 @@ class AsyncClient:
 
     def __init__(self, transport: Transport, *, timeout: float = REQUEST_SECONDS) -> None:
         self.transport = transport
-        self.timeout = timeout
+        self.timeout = checked_seconds(timeout) or 0.0
 
     @classmethod
     def connect(cls, **flags: Any) -> Self:
@@ -190,7 +191,7 @@ class AsyncClient:
 
     def seconds(self, timeout: float | None) -> float:
         """How long one request may take."""
-        return self.timeout if timeout is None else timeout
+        return self.timeout if timeout is None else checked_seconds(timeout) or 0.0
 
     @overload
     async def start(

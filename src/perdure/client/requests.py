@@ -242,6 +242,13 @@ def checked_id(instance_id: str) -> str:
     return instance_id
 
 
+def checked_seconds(timeout: float | None) -> float | None:
+    """Raise InvalidRequest for a time that nobody can wait."""
+    if timeout is not None and not timeout >= 0:
+        raise InvalidRequest(f"a time-out is a number of seconds, 0 or more; found {timeout}")
+    return timeout
+
+
 def checked_request_id(request_id: str) -> str:
     """Raise InvalidRequest unless a request may be called so."""
     with _refusing():
