@@ -1,9 +1,11 @@
 """A scheduled task through a year of mornings in virtual time, over both clock changes, with all that its owner may do to it."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -11,9 +13,10 @@ import pytest
 
 from perdure.schemas.events import Status
 from perdure.testing import Environment, EnvironmentHandle
+from tests.workloads.models import model_server
+from workloads.remote import ModelRefused
 from workloads.scheduled_tasks.activities import app, ask_model, deliver
 from workloads.scheduled_tasks.commands import command_value
-from workloads.scheduled_tasks.language_models import ModelRefused
 from workloads.scheduled_tasks.orchestrations import COMMAND, scheduled_task
 from workloads.scheduled_tasks.schedule import Command, CommandKind, Schedule, schedule_instance_id
 from workloads.scheduled_tasks.task import CatchUp, Missed, ScheduledTask
@@ -124,3 +127,26 @@ def test_a_model_that_is_away_is_asked_again_and_one_that_refuses_is_not(env: En
         status(handle)["completed"],
         status(handle)["failed"],
     ]
+
+
+def test_a_run_asks_the_endpoint_that_is_set_and_delivers_its_answer(
+    perdure_env: Callable[..., Environment], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PERDURE_RESULTS", str(tmp_path))
+    env = perdure_env(app, now=datetime(2026, 1, 1, tzinfo=UTC))
+    with model_server() as server:
+        monkeypatch.setenv("PERDURE_MODEL_URL", server.url)
+        monkeypatch.setenv("PERDURE_MODEL_KEY", "secret")
+        server.troubles = [503]
+        handle = begin(env)
+        env.advance(DAY)
+
+    (delivered,) = (tmp_path / "ada").iterdir()
+    assert "You said: What is new in asyncio?" == json.loads(delivered.read_bytes())["answer"]
+    assert ("completed", "You said: What is new in asyncio?") == (
+        status(handle)["runs"][0]["status"],
+        status(handle)["runs"][0]["summary"],
+    )
+    keys = [headers["idempotency-key"] for _, headers, _ in server.asked]
+    assert 2 == len(keys)
+    assert keys[0] == keys[1], "a repeated call has the key of the first"

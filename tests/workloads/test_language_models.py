@@ -1,21 +1,18 @@
 """The model behind scheduled tasks: the local one quotes, the remote one is really spoken to over HTTP."""
 
 import asyncio
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from tests.workloads.models import ModelServer, model_server
 from workloads.memory_index.embedding import HashedWords, RemoteVectors, configured_embedder
+from workloads.remote import Endpoint, ModelRefused, ModelUnavailable
 from workloads.scheduled_tasks.language_models import (
     NOTHING_FITS,
-    ModelRefused,
-    ModelUnavailable,
     QuotingModel,
     RemoteModel,
     configured_model,
@@ -23,67 +20,22 @@ from workloads.scheduled_tasks.language_models import (
 from workloads.scheduled_tasks.task import ModelOptions
 
 
-class Endpoint(ThreadingHTTPServer):
-    """A server that speaks the OpenAI API well enough for its official client."""
-
-    status = 200
-    asked: list[tuple[str, dict[str, str], dict[str, object]]]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-
-class Answering(BaseHTTPRequestHandler):
-    server: Endpoint
-
-    def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, dict(self.headers), request))
-        if self.path.endswith("/embeddings"):
-            rows = [
-                {"index": i, "object": "embedding", "embedding": [float(len(t)), 1.0]}
-                for i, t in enumerate(request["input"])
-            ]
-            answer = {
-                "object": "list",
-                "model": "m",
-                "data": rows[::-1],
-                "usage": {"prompt_tokens": 1, "total_tokens": 1},
-            }
-        else:
-            said = {"role": "assistant", "content": f" You said: {request['messages'][-1]['content']} "}
-            answer = {"id": "1", "object": "chat.completion", "created": 1, "model": "m",
-                      "choices": [{"index": 0, "finish_reason": "stop", "message": said}]}  # fmt: skip
-        body = json.dumps(answer if self.server.status == 200 else {"error": {"message": "no"}}).encode()
-        self.send_response(self.server.status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with Endpoint(("127.0.0.1", 0), Answering) as server:
-        server.asked = []
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+def server() -> Iterator[ModelServer]:
+    with model_server() as server:
         yield server
-        server.shutdown()
 
 
 PLAIN = ModelOptions()
 
 
-def ask(url: str, options: ModelOptions = PLAIN) -> str:
-    return asyncio.run(RemoteModel(url, "secret").answer("hello", options, "i/e/1"))
+def ask(endpoint: Endpoint, options: ModelOptions = PLAIN) -> str:
+    return asyncio.run(RemoteModel(endpoint).answer("hello", options, "i/e/1"))
 
 
-def test_the_remote_model_gets_the_prompt_the_options_and_the_idempotency_key(endpoint: Endpoint) -> None:
-    assert "You said: hello" == ask(endpoint.url, ModelOptions("m", "Be brief.", 0.5, 9))
-    path, headers, request = endpoint.asked[0]
+def test_the_remote_model_gets_the_prompt_the_options_and_the_idempotency_key(server: ModelServer) -> None:
+    assert "You said: hello" == ask(server.endpoint, ModelOptions("m", "Be brief.", 0.5, 9))
+    path, headers, request = server.asked[0]
     assert ("/v1/chat/completions", "Bearer secret", "i/e/1") == (
         path,
         headers["authorization"],
@@ -97,21 +49,21 @@ def test_the_remote_model_gets_the_prompt_the_options_and_the_idempotency_key(en
     ("status", "error"), [(400, ModelRefused), (401, ModelRefused), (429, ModelUnavailable), (503, ModelUnavailable)]
 )
 def test_the_remote_models_refusal_is_told_from_its_absence_and_not_retried_here(
-    endpoint: Endpoint, status: int, error: type[Exception]
+    server: ModelServer, status: int, error: type[Exception]
 ) -> None:
-    endpoint.status = status
+    server.status = status
     with pytest.raises(error, match=str(status)):
-        ask(endpoint.url)
-    assert 1 == len(endpoint.asked)
+        ask(server.endpoint)
+    assert 1 == len(server.asked)
 
 
 def test_a_model_that_cannot_be_reached_is_unavailable() -> None:
     with pytest.raises(ModelUnavailable, match="cannot be reached"):
-        ask("http://127.0.0.1:9/v1")
+        ask(Endpoint("http://127.0.0.1:9/v1", "secret"))
 
 
-def test_remote_vectors_come_back_in_the_order_of_the_texts(endpoint: Endpoint) -> None:
-    rows = RemoteVectors(endpoint.url, "secret", "m").embed(["a", "bbb"])
+def test_remote_vectors_come_back_in_the_order_of_the_texts(server: ModelServer) -> None:
+    rows = RemoteVectors(server.endpoint, "m").embed(["a", "bbb"])
     assert [[1.0, 1.0], [3.0, 1.0]] == rows.toarray().tolist()
 
 
@@ -147,6 +99,6 @@ def test_an_empty_corpus_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_likeness_of_remote_vectors_ignores_their_length() -> None:
-    embedder = RemoteVectors("", "", "m")
+    embedder = RemoteVectors(Endpoint("", ""), "m")
     kept = csr_matrix(np.array([[3.0, 4.0]], dtype=np.float32))
     assert [[pytest.approx(0.6), pytest.approx(0.8)]] == embedder.weigher(kept)(kept).toarray().tolist()

@@ -16,7 +16,11 @@ from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 from sklearn.preprocessing import normalize
 
+from workloads.remote import Endpoint, configured_endpoint, told_apart
+
 _HASHED_WORDS = 2**18
+_TEXTS_A_REQUEST = 256  # endpoints take a limited number of texts and of words at once
+_TIMEOUT_SECONDS = 60
 
 
 class Embedder(Protocol):
@@ -63,8 +67,7 @@ class HashedWords:
 class RemoteVectors:
     """An OpenAI-compatible embeddings endpoint."""
 
-    url: str
-    key: str
+    endpoint: Endpoint
     model: str
 
     @property
@@ -74,10 +77,17 @@ class RemoteVectors:
     def embed(self, texts: Sequence[str]) -> csr_matrix:
         if not texts:
             return csr_matrix((0, 0), dtype=np.float32)
-        with OpenAI(base_url=self.url, api_key=self.key, max_retries=0, timeout=60) as client:
-            answer = client.embeddings.create(model=self.model, input=list(texts), encoding_format="float")
-        rows = sorted(answer.data, key=lambda row: row.index)
-        return csr_matrix(np.asarray([row.embedding for row in rows], dtype=np.float32))
+        url, secret = self.endpoint.url, self.endpoint.key
+        vectors: list[Sequence[float]] = []
+        with (
+            told_apart(self.endpoint),
+            OpenAI(base_url=url, api_key=secret, max_retries=0, timeout=_TIMEOUT_SECONDS) as client,
+        ):
+            for first in range(0, len(texts), _TEXTS_A_REQUEST):
+                some = list(texts[first : first + _TEXTS_A_REQUEST])
+                answer = client.embeddings.create(model=self.model, input=some, encoding_format="float")
+                vectors += [row.embedding for row in sorted(answer.data, key=lambda row: row.index)]
+        return csr_matrix(np.asarray(vectors, dtype=np.float32))
 
     def weigher(self, kept: csr_matrix) -> Callable[[csr_matrix], csr_matrix]:
         weigh: Callable[[csr_matrix], csr_matrix] = normalize
@@ -86,9 +96,8 @@ class RemoteVectors:
 
 def configured_embedder() -> Embedder:
     """Return the remote embedder when PERDURE_MODEL_URL and PERDURE_MODEL_KEY are set, else the local one."""
-    url, key = os.environ.get("PERDURE_MODEL_URL"), os.environ.get("PERDURE_MODEL_KEY")
-    if url and key:
-        return RemoteVectors(url, key, os.environ.get("PERDURE_EMBEDDING_MODEL", "text-embedding-3-small"))
+    if endpoint := configured_endpoint():
+        return RemoteVectors(endpoint, os.environ.get("PERDURE_EMBEDDING_MODEL", "text-embedding-3-small"))
     return HashedWords()
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import PurePath
 
 from perdure import OrchestrationContext, RetryPolicy, TaskFailedError, when_any
+from workloads.remote import ModelRefused
 
 from . import activities as do
 from .activities import FeedPosition, Generation, Person, Staging, WriteRequest, app
@@ -28,7 +29,7 @@ RETRY = RetryPolicy(
     max_number_of_attempts=10,
     backoff_coefficient=2,
     max_retry_interval=timedelta(minutes=1),
-    non_retriable_errors=(BadSource, WrongEmbedder, ReindexRefused),
+    non_retriable_errors=(BadSource, WrongEmbedder, ReindexRefused, ModelRefused),
 )
 
 

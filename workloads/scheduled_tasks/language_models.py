@@ -13,32 +13,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI
+from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from workloads.extractive import pick_sentences
+from workloads.remote import Endpoint, ModelRefused, configured_endpoint, told_apart
 
 from .task import ModelOptions
 
 _DEFAULT_MODEL = "gpt-4o-mini"
 _TIMEOUT_SECONDS = 120
-_TOO_MANY_REQUESTS = 429
-_FIRST_SERVER_ERROR = 500
 _BLANK_LINES = re.compile(r"\n\s*\n")
 _HEADING = 40  # characters; shorter paragraphs say nothing by themselves
 _PARAGRAPHS = 5
 _SENTENCES = 3
 NOTHING_FITS = "Nothing in the corpus fits this prompt."
-
-
-class ModelRefused(ValueError):
-    """The model will not answer this request however often it is asked."""
-
-
-class ModelUnavailable(ConnectionError):
-    """The model cannot answer at the moment; asking again may help."""
 
 
 class LanguageModel(Protocol):
@@ -49,19 +40,17 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RemoteModel:
-    """An OpenAI-compatible chat endpoint. The retries are the engine's, so that each one is a fact in the history."""
+    """An OpenAI-compatible chat endpoint."""
 
-    url: str
-    key: str
+    endpoint: Endpoint
 
     async def answer(self, prompt: str, options: ModelOptions, key: str) -> str:
         messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": prompt}]
         if options.instructions:
             messages.insert(0, {"role": "system", "content": options.instructions})
-        try:
-            async with AsyncOpenAI(
-                base_url=self.url, api_key=self.key, max_retries=0, timeout=_TIMEOUT_SECONDS
-            ) as client:
+        url, secret = self.endpoint.url, self.endpoint.key
+        with told_apart(self.endpoint):
+            async with AsyncOpenAI(base_url=url, api_key=secret, max_retries=0, timeout=_TIMEOUT_SECONDS) as client:
                 completion = await client.chat.completions.create(
                     model=options.name or os.environ.get("PERDURE_MODEL_NAME", _DEFAULT_MODEL),
                     messages=messages,
@@ -69,13 +58,6 @@ class RemoteModel:
                     max_tokens=options.max_output_tokens,
                     extra_headers={"Idempotency-Key": key},
                 )
-        except APIStatusError as error:
-            again = error.status_code == _TOO_MANY_REQUESTS or error.status_code >= _FIRST_SERVER_ERROR
-            raise (ModelUnavailable if again else ModelRefused)(
-                f"{error.status_code} from the model: {error}"
-            ) from error
-        except APIConnectionError as error:
-            raise ModelUnavailable(f"the model at {self.url} cannot be reached: {error}") from error
         return (completion.choices[0].message.content or "").strip()
 
 
@@ -92,8 +74,8 @@ class QuotingModel:
 
 def configured_model() -> LanguageModel:
     """Return the remote model when PERDURE_MODEL_URL and PERDURE_MODEL_KEY are set, else the local one."""
-    url, key = os.environ.get("PERDURE_MODEL_URL"), os.environ.get("PERDURE_MODEL_KEY")
-    return RemoteModel(url, key) if url and key else QuotingModel(os.environ.get("PERDURE_CORPUS", ""))
+    endpoint = configured_endpoint()
+    return RemoteModel(endpoint) if endpoint else QuotingModel(os.environ.get("PERDURE_CORPUS", ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from perdure import ExternalTask, OrchestrationContext, RetryPolicy, TaskFailedError, when_any
+from workloads.remote import ModelRefused
 
 from .activities import Delivery, Prompt, app, ask_model, check_task, deliver, plan_ahead
-from .language_models import ModelRefused
 from .planning import Due, PlanRequest
 from .schedule import (
     Command,
