@@ -27,8 +27,13 @@ from tests.client.hub import PARTITIONS, RunningHub, ShareOf, app
 ALL = range(PARTITIONS)
 
 
+API_SECONDS = 1.0
+
+
 class Way(Protocol):
-    """A hub, and how a client comes to it."""
+    """A hub, and how a client comes to it. `hasty_seconds`: what a client of little patience gives an owner to answer."""
+
+    hasty_seconds: float
 
     def connect(self, timeout: float = 20.0) -> Client: ...
 
@@ -48,6 +53,8 @@ class Way(Protocol):
 
 class InProcess:
     """Over the hub's own log, in its process."""
+
+    hasty_seconds = 1.0
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -71,12 +78,14 @@ class InProcess:
 class OverHttp(InProcess):
     """Through the API, with a token."""
 
+    hasty_seconds = 2 * API_SECONDS
+
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
         self.serve()
 
     def serve(self, port: int = 0) -> None:
-        api = create_api(AsyncClient.over(self.hub.log.share(), timeout=2.0), "secret")
+        api = create_api(AsyncClient.over(self.hub.log.share(), timeout=API_SECONDS), "secret")
         self.server = ApiServer(api, bind("127.0.0.1", port))
         self.server.start()
 
@@ -93,6 +102,8 @@ class OverHttp(InProcess):
 
 class OverKafka:
     """Over nothing but Kafka."""
+
+    hasty_seconds = 1.0
 
     def __init__(self, directory: Path, servers: str) -> None:
         self._directory = directory
@@ -142,6 +153,8 @@ class OverKafka:
 class OverServe(OverKafka):
     """Through `perdure serve`, a process of its own, in front of a hub on Kafka."""
 
+    hasty_seconds = 2 * API_SECONDS
+
     def __init__(self, directory: Path, servers: str) -> None:
         super().__init__(directory, servers)
         command = [
@@ -156,7 +169,11 @@ class OverServe(OverKafka):
             "--port",
             "0",
         ]
-        settings = {"PERDURE_TOKEN": "secret", "PERDURE_REQUEST_TIMEOUT": "2", "PERDURE_LOG_LEVEL": "error"}
+        settings = {
+            "PERDURE_TOKEN": "secret",
+            "PERDURE_REQUEST_TIMEOUT": str(API_SECONDS),
+            "PERDURE_LOG_LEVEL": "error",
+        }
         self._process = subprocess.Popen(
             command, cwd=directory, env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True
         )
