@@ -44,6 +44,7 @@ class Fault(Enum):
     CLOCK_FORWARD = "a clock jumps forward"
     CLOCK_BACKWARD = "a clock jumps back"
     CLOCK_WRONG = "a clock is so far off that its owner refuses"
+    PEER_CUT = "a standby loses the connection to an owner that lives"
     MOVE = "partitions move in order"
     STEAL = "a partition is given to another process, and its owner not told for a while"
     STORM = "partitions move again and again"

@@ -28,6 +28,7 @@ class Tuning:
     replay_always: bool = False
     retention_seconds: float | None = None
     snapshot_records_min: int = 50_000
+    standbys: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +286,8 @@ def _turmoil(dice: Random, machines: int, window_ms: int, tuning: Tuning) -> tup
         harm += [Fault.SNAPSHOT_BROKEN, Fault.SNAPSHOT_LOST, Fault.COMPACTION]
     if tuning.retention_seconds is not None:
         harm.append(Fault.TRIM_FORGOTTEN)
+    if tuning.standbys:
+        events.append(Turmoil(dice.randint(50, window_ms), Fault.PEER_CUT, dice.randrange(machines)))
     for kind in harm:
         at = dice.randint(window_ms // 3, window_ms)
         if dice.random() < 0.4:
@@ -319,4 +322,5 @@ def _tuning(dice: Random) -> Tuning:
         replay_always=dice.random() < 0.1,
         retention_seconds=dice.choice((None, None, None, 1.0, 6.0)),
         snapshot_records_min=dice.choice((50_000, 50_000, 15)),
+        standbys=dice.random() < 0.3,
     )

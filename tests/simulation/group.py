@@ -13,6 +13,7 @@ from .clock import WorldClock
 
 SESSION_MS = 2_000
 HAND_OVER_MS = 6_000
+STANDBYS = 2
 _AFTER_MS = 20
 
 After = Callable[[int, Callable[[], None]], None]
@@ -55,6 +56,15 @@ class Group:
             if holder == name:
                 self._free(partition)
         self._balance()
+
+    def standing_by(self, name: str) -> dict[int, int]:
+        """The partitions of others that a member keeps warm stores of, with its rank."""
+        wanted: dict[int, int] = {}
+        for partition, holder in self._holders.items():
+            others = [member for member in self._members if member != holder]
+            if holder is not None and name in others[:STANDBYS]:
+                wanted[partition] = others.index(name)
+        return wanted
 
     # For the world.
 
@@ -150,7 +160,7 @@ class Member:
         return self._group.poll(self._name)
 
     def standing_by(self) -> Mapping[int, int]:
-        return {}
+        return self._group.standing_by(self._name)
 
     def acknowledge(self, partitions: Sequence[int]) -> None:
         self._group.acknowledge(self._name, partitions)

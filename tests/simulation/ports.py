@@ -149,6 +149,10 @@ class SimulatedLog(MemoryLog):
         self.strike()
         return super().read_clock_ms()
 
+    def waits_for(self, topic: str, partition: int) -> bool:
+        """Whether a record there is news for this process."""
+        return (topic == INBOX and self.inbox.reads(partition)) or (topic == HISTORY and self.tail.reads(partition))
+
     @property
     def has_mail(self) -> bool:
         """Whether a `wait` would end at once."""

@@ -4,7 +4,7 @@ Rules of this file: a process dies by `ProcessDied`, which no code of the engine
 leave it. A process that stands still does so in the midst of a call, while the world goes on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from random import Random
@@ -46,6 +46,7 @@ class Surroundings(Protocol):
     def activity_ended(self, process: "Process", result: ActivityResult) -> None: ...
     def trimmed(self, partition: int, before: int, *, of_inbox: bool) -> None: ...
     def count(self, kind: Fault) -> None: ...
+    def lives(self, name: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,37 @@ class Life:
     owner: OwnerSettings
     worker: WorkerSettings
     seed: int
+    standbys: bool
+
+
+class SimulatedPeers:
+    """One process's connections to the owners that it stands by for (`partitions.ports.Peers`)."""
+
+    def __init__(self, name: str, world: Surroundings) -> None:
+        self.address = name
+        self._world = world
+        self._watched: set[str] = set()
+        self._gone: dict[str, None] = {}
+
+    def watch(self, wanted: Mapping[str, str]) -> None:
+        for name in wanted:
+            if name not in self._watched and not self._world.lives(name):
+                self._gone[name] = None
+        self._watched = set(wanted)
+
+    def lose(self, name: str) -> bool:
+        """A connection is closed; false if there was none."""
+        if name not in self._watched:
+            return False
+        self._gone[name] = None
+        return True
+
+    def take_gone(self) -> Sequence[str]:
+        gone, self._gone = list(self._gone), {}
+        return gone
+
+    def close(self) -> None:
+        self._watched.clear()
 
 
 class Process(Worker):
@@ -74,6 +106,9 @@ class Process(Worker):
         log = SimulatedLog(world.hub, self._strike, self._wake_now, world.trimmed)
         member = Member(world.group, life.name, self._strike)
         super().__init__(CODE[life.build], log, member, machine.disk, life.worker)
+        self.peers = SimulatedPeers(life.name, world)
+        if life.standbys:
+            self.stand_by(self.peers)
         world.group.join(life.name)
 
     def _make_parts(self, app: RunnableApp, stores: Stores) -> OwnerParts:
@@ -138,7 +173,7 @@ class Machine:
         self.process: Process | None = None
         self.calls = 0
         self.next_call = NEVER
-        self.ended: Callable[[Machine], None] = lambda _: None
+        self.ended: Callable[[Machine, str], None] = lambda *_: None
         self._strikes = strikes
         self._make_life = make_life
         self._lives = 0
@@ -162,7 +197,7 @@ class Machine:
         process, self.process = self.process, None
         assert process is not None
         self.world.note(process.life.name, why)
-        self.ended(self)
+        self.ended(self, process.life.name)
 
     def jump(self, ms: int) -> None:
         """The wall clock is set."""

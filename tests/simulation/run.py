@@ -168,6 +168,18 @@ class Run:
         if self.world.group.steal(event.at_ms % self.scenario.partitions, event.amount):
             self._done(event)
 
+    def _cut(self, event: Turmoil) -> None:
+        """Everybody's connection to one process is closed."""
+        process = self.world.machines[event.machine].process
+        if process is None:
+            return
+        others = [each.process for each in self.world.machines if each.process is not None]
+        cut = [other for other in others if other.peers.lose(process.life.name)]
+        for other in cut:
+            self.world.wake(other, self.world.clock.now)
+        if cut:
+            self._done(event)
+
     def _outage(self, event: Turmoil) -> None:
         self.world.expect(LogUnavailable)
         self.world.hub.unavailable = True
@@ -359,6 +371,7 @@ _TURMOIL: dict[Fault, Callable[[Run, Turmoil], Any]] = {
     Fault.CLOCK_FORWARD: Run._jump,
     Fault.CLOCK_BACKWARD: Run._jump,
     Fault.CLOCK_WRONG: Run._jump,
+    Fault.PEER_CUT: Run._cut,
     Fault.MOVE: Run._move,
     Fault.STORM: Run._move,
     Fault.STEAL: Run._steal,

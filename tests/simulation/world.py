@@ -13,7 +13,7 @@ from typing import Any
 from perdure.partitions.activities import ActivityResult
 from perdure.partitions.holdings import OwnerSettings
 from perdure.partitions.memory import MemoryPublisher
-from perdure.partitions.memory.faults import INBOX, REPLIES
+from perdure.partitions.memory.faults import REPLIES
 from perdure.partitions.owner import PartitionOwner, Phase
 from perdure.partitions.partitioner import partition_of
 from perdure.partitions.ports import BufferFull, LogRecord
@@ -32,6 +32,7 @@ from .outside import Outside
 from .process import Life, Machine, Process
 
 _REBOOT_MS = (200, 1_000, 4_000)
+_HANG_UP_MS = 5
 
 
 class World:
@@ -60,6 +61,7 @@ class World:
         self._heap: list[tuple[int, int, Callable[[], None]]] = []
         self._order = count()
         self._lives = count(1)
+        self._departed: list[str] = []
         self._expected: list[tuple[type[Exception], str]] = []
         strikes: dict[int, list[Strike]] = {number: [] for number in range(scenario.machines)}
         for strike in scenario.strikes:
@@ -144,11 +146,11 @@ class World:
             client = self.clients.get(reply.client_id)
             if client is not None:
                 client.take(reply)
-        elif topic == INBOX:
-            for machine in self.machines:
-                process = machine.process
-                if process is not None and process.log.inbox.reads(partition):
-                    self.wake(process, self.clock.now)
+            return
+        for machine in self.machines:
+            process = machine.process
+            if process is not None and process.log.waits_for(topic, partition):
+                self.wake(process, self.clock.now)
 
     def activity_ended(self, process: Process, result: ActivityResult) -> None:
         """Its result may come again; and somebody may have claimed to know it (R7)."""
@@ -187,6 +189,7 @@ class World:
             name = f"m{machine}.{number}"
             owner = OwnerSettings(
                 name,
+                address=name,
                 appends_in_flight_max=tuning.in_flight_max,
                 round_messages_max=tuning.round_messages_max,
                 inbox_depth_max=tuning.inbox_depth_max,
@@ -207,14 +210,27 @@ class World:
                 crash_pause_seconds_max=4.0,
                 idle_seconds_max=5.0,
             )
-            return Life(name, self.build, owner, worker, next(self._lives) + 1_000 * self.scenario.seed)
+            seed = next(self._lives) + 1_000 * self.scenario.seed
+            return Life(name, self.build, owner, worker, seed, tuning.standbys)
 
         return make
 
-    def _machine_ended(self, machine: Machine) -> None:
+    def _machine_ended(self, machine: Machine, name: str) -> None:
         """Its process is gone: the group learns of it, and after a while another one begins."""
+        self._departed.append(name)
         self.after(SESSION_MS, self._expire_dead)
+        self.after(_HANG_UP_MS, self._hang_up)
         self.after(self.dice.choice(_REBOOT_MS), lambda: self.boot(machine))
+
+    def lives(self, name: str) -> bool:
+        return any(each.process is not None and each.process.life.name == name for each in self.machines)
+
+    def _hang_up(self) -> None:
+        """Connections to those that are gone are closed."""
+        for machine in self.machines:
+            process = machine.process
+            if process is not None and any(process.peers.lose(name) for name in self._departed):
+                self.wake(process, self.clock.now)
 
     def _expire_dead(self) -> None:
         alive = {machine.process.life.name for machine in self.machines if machine.process is not None}
@@ -247,7 +263,8 @@ class World:
     def take_log(self, level: str, event: str, fields: MutableMapping[str, Any]) -> None:
         error = fields.get("exc_info")
         self.note("log", level, event, str(fields.get("partition", "")), repr(error) if error else "")
-        if level not in ("error", "critical", "exception"):
+        # A standby that fails is begun anew, and so is not loud; here it has to say why.
+        if level not in ("error", "critical", "exception") and event != "standby.failed":
             return
         if not any(isinstance(error, kind) and text in str(error) for kind, text in self._expected):
             self.errors.append(f"{event} {dict(fields)}")
