@@ -1,6 +1,6 @@
 # Perdure's commands; `make` alone lists them. Asks for any make, a POSIX shell and Python 3.11 to 3.14; keeps all its state
 # under build/. Every path is relative or quoted, so that a checkout in a folder with a space in its name works.
-.PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test models simulate ci clean
+.PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test models simulate bugs ci clean
 
 KEPT = HYPOTHESIS_STORAGE_DIRECTORY="$$PWD/build/hypothesis" PYTHONPYCACHEPREFIX="$$PWD/build/pycache"
 PY = $(KEPT) build/venv/bin/python
@@ -42,6 +42,9 @@ kill-test: setup ## kill workers again and again on a real broker and count ever
 
 simulate: setup ## run hubs in virtual time under every kind of fault and judge them (RUNS=1000 SEED=a fresh one)
 	@$(PY) -m tests.simulation --runs $(RUNS) $${SEED:+--seed "$$SEED"}
+
+bugs: setup ## plant every bug that a checker is there for, and tell the shortest story in which it is caught
+	@SIMULATION_TRIES=300 $(PY) -m pytest -s tests/simulation/test_bugs.py
 
 models: setup ## search the small models of the log's rules to the end, within wide bounds (minutes)
 	@$(PY) -m tests.models

@@ -10,7 +10,7 @@ from perdure.schemas import events as ev
 from perdure.schemas.codec import decode_reply
 from perdure.schemas.messages import ChildResult, RaiseEvent, TaskResult
 
-from .evidence import Evidence, Violation
+from .evidence import Attempt, Evidence, Violation
 from .marks import Marks, inbound_of, letters_of
 from .reading import Entry, Reading
 
@@ -20,7 +20,7 @@ _MADE_BY_THE_ENGINE = ("ActivityTimedOut", "ActivityCrashed")
 
 
 Recorded = dict[Dispatch, tuple[Entry, bytes]]
-Results = dict[Dispatch, tuple[Entry, bytes | None]]
+Results = dict[Dispatch, tuple[Entry, bytes | None, str]]
 
 
 def dispatches_of(reading: Reading) -> tuple[Recorded, Results]:
@@ -44,9 +44,9 @@ def dispatches_of(reading: Reading) -> tuple[Recorded, Results]:
                 case ev.TaskRescheduled(attempt=attempt):
                     recorded[key, attempt] = (entry, inputs.get(key, b""))
                 case ev.TaskCompleted(attempt=attempt, result=result):
-                    results[key, attempt] = (entry, result)
+                    results[key, attempt] = (entry, result, "")
                 case ev.TaskFailed(attempt=attempt, failure=failure) if failure.type not in _MADE_BY_THE_ENGINE:
-                    results[key, attempt] = (entry, None)
+                    results[key, attempt] = (entry, None, failure.type)
                 case _:
                     pass
     return recorded, results
@@ -58,11 +58,11 @@ def check_attempts(evidence: Evidence, reading: Reading) -> Iterator[Violation]:
         return
     recorded, results = dispatches_of(reading)
     begun: Counter[Dispatch] = Counter()
-    returned: dict[Dispatch, bytes | None] = {}
+    known: dict[Dispatch, Attempt] = {}
     for attempt in evidence.attempts:
         dispatch = (attempt.key, attempt.attempt)
         begun[dispatch] += 1
-        returned[dispatch] = attempt.result
+        known[dispatch] = attempt
         found = recorded.get(dispatch)
         what = f"attempt {attempt.attempt} of {attempt.key} ({attempt.name}) by {attempt.process}"
         if found is None:
@@ -74,17 +74,19 @@ def check_attempts(evidence: Evidence, reading: Reading) -> Iterator[Violation]:
     for (key, attempt_number), times in begun.items():
         if times > 1:
             yield Violation("C9", f"attempt {attempt_number} of {key} ran {times} times")
-    yield from _check_results(results, returned)
+    yield from _check_results(results, known)
 
 
-def _check_results(results: Results, returned: dict[Dispatch, bytes | None]) -> Iterator[Violation]:
-    for dispatch, (entry, result) in results.items():
-        key, attempt_number = dispatch
-        if dispatch not in returned:
-            yield Violation("C9", f"{entry.where} has a result of attempt {attempt_number} of {key}, which never ran")
-        elif result is not None and returned[dispatch] not in (None, result):
-            text = f"{entry.where} has {result!r} of attempt {attempt_number} of {key}, which returned {returned[dispatch]!r}"
-            yield Violation("C9", text)
+def _check_results(results: Results, known: dict[Dispatch, Attempt]) -> Iterator[Violation]:
+    """What an attempt came to is what it did outside, and no other's."""
+    for dispatch, (entry, result, failure) in results.items():
+        what = f"attempt {dispatch[1]} of {dispatch[0]}"
+        attempt = known.get(dispatch)
+        if attempt is None:
+            yield Violation("C9", f"{entry.where} has a result of {what}, which never ran")
+        elif (attempt.result, attempt.failure) not in ((None, ""), (result, failure)):
+            told = attempt.failure or attempt.result
+            yield Violation("C9", f"{entry.where} has {failure or result!r} of {what}, which came to {told!r}")
 
 
 def check_replies(evidence: Evidence, reading: Reading) -> Iterator[Violation]:

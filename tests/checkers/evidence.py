@@ -38,8 +38,8 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt of an activity, as the world outside saw it begin. `key` is its idempotency key, `result` what it returns, where
-    that is known."""
+    """One attempt of an activity, as the world outside saw it begin. `key` is its idempotency key; `result` is what it returns and
+    `failure` the type of what it raises, where either is known."""
 
     time_ms: int
     process: str
@@ -48,6 +48,7 @@ class Attempt:
     name: str
     input: bytes
     result: bytes | None = None
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

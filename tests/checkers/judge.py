@@ -71,7 +71,7 @@ def judge(evidence: Evidence) -> Case:
         images, bases = Images(evidence, partition, entries), Bases(evidence.history[partition])
         _fold(reading, partition, (lives, of, images, reads[partition], bases))
         violations += [*of.found, *images.found, *reads[partition].found, *bases.found]
-    violations += lives.found
+    violations += [*lives.found, *lives.check_children()]
     case = Case(reading, lives, marks, facts_of(reading), violations)
     violations += _check_rest(evidence, case)
     return case
@@ -104,7 +104,7 @@ def _check_rest(evidence: Evidence, case: Case) -> Iterator[Violation]:
     reading, facts = case.reading, case.facts
     yield from check_starts(evidence, facts)
     yield from check_events(evidence, facts)
-    yield from check_inbox(evidence, reading, case.marks)
+    yield from check_inbox(evidence, case.marks)
     yield from check_trims(evidence, reading)
     yield from check_attempts(evidence, reading)
     yield from check_replies(evidence, reading)

@@ -1,9 +1,10 @@
 """C3, C4, C5, C9 and C20: what the history of every instance must look like, event by event."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from perdure.schemas import events as ev
-from perdure.schemas.events import NEVER, HistoryEvent, RescheduleReason, RetryOptions, Status
+from perdure.schemas.events import NEVER, HistoryEvent, Parent, RescheduleReason, RetryOptions, Status
 from perdure.schemas.records import RecordKind
 
 from .evidence import Violation
@@ -11,6 +12,8 @@ from .folding import NUMBERED, Activity, Child, Folding, Life
 from .reading import Entry
 
 CONTINUED = Status.CONTINUED_AS_NEW
+# What a parent is told where there is no child of it, or it was forgotten while it ran.
+_OF_NO_CHILD = ("InstanceAlreadyExists", "OrchestrationTerminated", "MessageTooLarge")
 _RESULTS = (
     ev.TaskCompleted,
     ev.TaskFailed,
@@ -27,6 +30,8 @@ class Lives:
         self.found: list[Violation] = []
         self.foldings: dict[str, Folding] = {}
         self.departed: dict[str, Life] = {}
+        self._ends: dict[Parent, tuple[bytes | None, str]] = {}
+        self._told: list[tuple[Entry, Parent, tuple[bytes | None, str]]] = []
         self.executions: set[tuple[str, str]] = set()
         self._entry: Entry | None = None
         self._time: dict[int, int] = {}
@@ -108,19 +113,20 @@ class Lives:
         assert life is not None
         if life.over or life.status == CONTINUED:
             self._report("C3", f"{type(event).__name__} after it had ended as {life.status.name}")
-        if isinstance(event, NUMBERED):
-            if event.task_id <= life.last_task:
-                self._report("C4", f"task id {event.task_id} was given before")
-        elif isinstance(event, _RESULTS):
-            self._see_result(life, event)
-        elif isinstance(event, ev.TimerFired | ev.TimerCanceled):
-            self._see_timer(life, event)
-        elif isinstance(event, ev.TaskRescheduled | ev.SubOrchestrationInstanceRecreated):
-            self._see_again(life, event)
-        elif isinstance(event, ev.TaskCanceled):
-            known = event.task_id in life.activities or event.task_id in life.children
-            if not known and event.task_id not in life.answered:
-                self._report("C4", f"task {event.task_id} is cancelled and was not pending")
+        if life.started.parent is not None and isinstance(event, ev.ExecutionCompleted | ev.ExecutionTerminated):
+            self._note_end(life.started.parent, event)
+        for kinds, see in _SEE:
+            if isinstance(event, kinds):
+                see(self, life, event)
+
+    def _see_new(self, life: Life, event: Any) -> None:
+        if event.task_id <= life.last_task:
+            self._report("C4", f"task id {event.task_id} was given before")
+
+    def _see_canceled(self, life: Life, event: ev.TaskCanceled) -> None:
+        known = event.task_id in life.activities or event.task_id in life.children
+        if not known and event.task_id not in life.answered:
+            self._report("C4", f"task {event.task_id} is cancelled and was not pending")
 
     def _see_start(self, life: Life | None, event: ev.ExecutionStarted) -> None:
         assert self._entry is not None
@@ -146,6 +152,8 @@ class Lives:
         if pending is None:
             self._report("C4", f"{what}, which is not pending")
             return
+        if of_child:
+            self._note_told(life, event)
         if pending.attempt != event.attempt:
             self._report("C4", f"{what}, while attempt {pending.attempt} is pending")
         timed_out = isinstance(pending, Activity) and self._is_timed_out(pending, event)
@@ -153,6 +161,32 @@ class Lives:
             self._report("C4", f"{what}, while it waits for its next attempt")
         if isinstance(event, ev.TaskFailed | ev.SubOrchestrationInstanceFailed):
             self._see_failure(pending, event, timed_out=timed_out)
+
+    def _note_end(self, parent: Parent, event: ev.ExecutionCompleted | ev.ExecutionTerminated) -> None:
+        """What a child came to, for the task that waits for it."""
+        if isinstance(event, ev.ExecutionTerminated):
+            self._ends[parent] = (None, "OrchestrationTerminated")
+        elif event.status != CONTINUED:
+            self._ends[parent] = (None, event.failure.type) if event.failure is not None else (event.result, "")
+
+    def _note_told(self, life: Life, event: Any) -> None:
+        assert self._entry is not None
+        parent = Parent(life.instance_id, life.started.execution_id, event.task_id, event.attempt)
+        failed = isinstance(event, ev.SubOrchestrationInstanceFailed)
+        told = (None, event.failure.type) if failed else (event.result, "")
+        self._told.append((self._entry, parent, told))
+
+    def check_children(self) -> Iterator[Violation]:
+        """C4: a parent was told what the child of that very task and attempt came to."""
+        for entry, parent, told in self._told:
+            if told[1] in _OF_NO_CHILD:
+                continue
+            came = self._ends.get(parent)
+            if came != told:
+                what = f"attempt {parent.attempt} of task {parent.task_id} of {parent.execution_id}"
+                yield Violation(
+                    "C4", f"{entry.where} {entry.instance_id}: {what} is told {told}, its child came to {came}"
+                )
 
     def _is_timed_out(self, pending: Activity, event: Any) -> bool:
         deadline = pending.deadline_ms
@@ -219,3 +253,12 @@ def pause_ms(policy: RetryOptions, failures: int) -> int:
     """How long a policy waits after so many failures and one more."""
     pause = policy.first_interval_ms * policy.backoff**failures
     return int(pause if policy.interval_max_ms == NEVER else min(pause, policy.interval_max_ms))
+
+
+_SEE: tuple[tuple[Any, Callable[[Lives, Life, Any], None]], ...] = (
+    (NUMBERED, Lives._see_new),
+    (_RESULTS, Lives._see_result),
+    ((ev.TimerFired, ev.TimerCanceled), Lives._see_timer),
+    ((ev.TaskRescheduled, ev.SubOrchestrationInstanceRecreated), Lives._see_again),
+    (ev.TaskCanceled, Lives._see_canceled),
+)

@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from perdure.partitions.partitioner import partition_of
+from perdure.partitions.ports import LogRecord
 from perdure.schemas.codec import WireError, decode_inbound
-from perdure.schemas.messages import Inbound, Query
+from perdure.schemas.messages import Inbound, Origin, Query
 from perdure.schemas.records import DEAD_LETTER, LEVEL, Checkpoint, Cursor, Send, TurnBody
 
 from .evidence import Evidence, Violation
-from .reading import Entry, Reading
+from .reading import Entry
 
 Source = tuple[str, int]
 
@@ -110,51 +111,56 @@ class Marks:
                 self._report("C22", entry, f"the checkpoint says {name} {found[name]}, the records before it {value}")
 
 
-def check_inbox(evidence: Evidence, reading: Reading, marks: dict[int, Marks]) -> Iterator[Violation]:
+def check_inbox(evidence: Evidence, marks: dict[int, Marks]) -> Iterator[Violation]:
     """C15: every inbox record is taken once; C11: what came from another partition is what that one sent, each once, in order."""
     for partition, records in (evidence.inbox or {}).items():
         taken = marks[partition]
-        expected: dict[Source, int] = {}
+        came: dict[Source, int] = {}
         for record in records:
             inbound = inbound_of(record.value)
-            entry = taken.consumed.get(record.offset)
-            is_query = inbound is not None and isinstance(inbound.body, Query)
-            if entry is None and not is_query and (evidence.settled or record.offset < taken.mark):
-                yield Violation("C15", f"inbox {partition}:{record.offset} was never taken: {inbound or record.value}")
-            if entry is not None and entry.time_ms < record.timestamp_ms:
-                yield Violation(
-                    "C8", f"inbox {partition}:{record.offset} was taken by {entry.where} before it was there"
-                )
-            if inbound is None or inbound.origin is None:
-                continue
-            origin = inbound.origin
-            source = (origin.topic_id, origin.partition)
-            yield from _check_message(
-                record.timestamp_ms, record.value, origin.sequence, marks, (origin.partition, partition)
-            )
-            if origin.sequence == expected.get(source, 0) + 1:
-                expected[source] = origin.sequence
+            yield from _check_taken(record, inbound, taken, settled=evidence.settled)
+            if inbound is not None and inbound.origin is not None:
+                yield from _check_order(record, inbound.origin, taken, came)
+                yield from _check_message(record, inbound.origin, partition, marks)
         if evidence.settled:
-            yield from _check_all_came(partition, expected, marks, evidence.topic_id)
+            yield from _check_all_came(partition, came, marks, evidence.topic_id)
     for partition, of in marks.items():
         if evidence.settled and of.waiting:
             yield Violation("C11", f"partition {partition} never took its own sends {sorted(of.waiting)}")
 
 
-def _check_message(
-    time_ms: int, value: bytes | None, sequence: int, marks: dict[int, Marks], way: tuple[int, int]
-) -> Iterator[Violation]:
+def _check_taken(record: LogRecord, inbound: Inbound | None, marks: Marks, *, settled: bool) -> Iterator[Violation]:
+    entry, place = marks.consumed.get(record.offset), f"inbox {marks.partition}:{record.offset}"
+    if entry is not None and entry.time_ms < record.timestamp_ms:
+        yield Violation("C8", f"{place} was taken by {entry.where} before it was there")
+    is_query = inbound is not None and isinstance(inbound.body, Query)
+    if entry is None and not is_query and (settled or record.offset < marks.mark):
+        yield Violation("C15", f"{place} was never taken: {inbound or record.value}")
+
+
+def _check_order(record: LogRecord, origin: Origin, marks: Marks, came: dict[Source, int]) -> Iterator[Violation]:
+    """An instance takes the next message of a source only; what is not the next is consumed without a turn."""
+    source = (origin.topic_id, origin.partition)
+    before, entry = came.get(source, 0), marks.consumed.get(record.offset)
+    if origin.sequence == before + 1:
+        came[source] = origin.sequence
+    elif entry is not None and entry.instance_id:
+        text = f"number {origin.sequence} from {origin.partition} was taken, and {before} came before"
+        yield Violation("C11", f"{entry.where} {entry.instance_id}: {text}")
+
+
+def _check_message(record: LogRecord, origin: Origin, target: int, marks: dict[int, Marks]) -> Iterator[Violation]:
     """C8: what is on its way between partitions was decided by a record that counts, and had landed before."""
-    source, target = way
-    sent = marks[source].sent.get(target, [])
-    if sequence > len(sent):
-        yield Violation("C8", f"{source} sends {target} message {sequence}, and no record that counts decided it")
+    sent = marks[origin.partition].sent.get(target, [])
+    what = f"message {origin.sequence} from {origin.partition} to {target}"
+    if origin.sequence > len(sent):
+        yield Violation("C8", f"{what} came, and no record that counts decided it")
         return
-    send, entry = sent[sequence - 1]
-    if send.message != value:
-        yield Violation("C8", f"message {sequence} from {source} to {target} is not what {entry.where} decided")
-    if time_ms < entry.time_ms:
-        yield Violation("C8", f"message {sequence} from {source} to {target} came before {entry.where} had landed")
+    send, entry = sent[origin.sequence - 1]
+    if send.message != record.value:
+        yield Violation("C8", f"{what} is not what {entry.where} decided")
+    if record.timestamp_ms < entry.time_ms:
+        yield Violation("C8", f"{what} came before {entry.where} had landed")
 
 
 def _check_all_came(

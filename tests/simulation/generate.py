@@ -4,13 +4,15 @@ Rules of this file: every job has one right answer, or one for each outcome of a
 jobs that nobody stops, so that the count is known.
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
 from typing import Any
 
 from .faults import NETWORK, Fault, Rates, Strike, Turmoil
-from .plans import Job, Plan, Step, Trouble, job_of
+from .plans import MAILBOX, Job, Plan, Step, Trouble, job_of, steps_of
 
 MAILBOX_ROUND = 4
 
@@ -33,7 +35,7 @@ class Tuning:
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """One run, whole. `only`: which faults of the network may happen, by number; None: all that the dice say."""
+    """One run, whole. `patience_ms`: how long it may take to come to its end once it is healed. `only`: which faults of the network may happen, by number; None: all that the dice say."""
 
     seed: int
     partitions: int
@@ -45,6 +47,7 @@ class Scenario:
     tuning: Tuning = Tuning()
     window_ms: int = 12_000
     builds: int = 1
+    patience_ms: int = 400_000
     only: frozenset[int] | None = None
 
 
@@ -54,7 +57,6 @@ class Programs:
     def __init__(self, dice: Random) -> None:
         self._dice = dice
         self._tokens = count(1)
-        self._mail: dict[str, int] = {}
 
     def token(self) -> int:
         return next(self._tokens)
@@ -180,8 +182,7 @@ class Programs:
         dice = self._dice
         steps = plan.job["rounds"][-1]
         for _ in range(dice.randint(1, 3)):
-            box = f"box{dice.randrange(2)}"
-            self._mail[box] = self._mail.get(box, 0) + 1
+            box = f"{MAILBOX}{dice.randrange(2)}"
             steps.insert(dice.randint(0, len(steps)), ["send", box, "mail", self.token()])
         # In the order of the steps, so that what one sender sends has a known order.
         sends = [step for step in steps if step[0] == "send"]
@@ -199,14 +200,17 @@ class Programs:
             plan = replace(plan, delay_ms=0)
         return replace(plan, trouble=trouble, trouble_ms=at)
 
-    def mailboxes(self) -> list[Plan]:
-        """The mailboxes, each waiting for exactly what is sent to it, some at a time."""
-        boxes = []
-        for name, number in sorted(self._mail.items()):
-            waits: list[Step] = [["wait", "mail"]] * number
-            rounds = [waits[at : at + MAILBOX_ROUND] for at in range(0, number, MAILBOX_ROUND)]
-            boxes.append(Plan(name, job_of(*rounds), 0))
-        return boxes
+
+def with_mailboxes(plans: Iterable[Plan]) -> tuple[Plan, ...]:
+    """These plans and the mailboxes to which they send, each waiting for exactly what is sent to it, some at a time."""
+    senders = [plan for plan in plans if not plan.is_mailbox]
+    mail = Counter(step[1] for plan in senders for step in steps_of(plan.job) if step[0] == "send")
+    boxes = []
+    for name, number in sorted(mail.items()):
+        waits: list[Step] = [["wait", "mail"]] * number
+        rounds = [waits[at : at + MAILBOX_ROUND] for at in range(0, number, MAILBOX_ROUND)]
+        boxes.append(Plan(name, job_of(*rounds), 0))
+    return (*senders, *boxes)
 
 
 def make_scenario(seed: int, instances: int = 24) -> Scenario:
@@ -217,7 +221,6 @@ def make_scenario(seed: int, instances: int = 24) -> Scenario:
     window = dice.choice((4_000, 8_000, 15_000))
     tuning = _tuning(dice)
     plans = [programs.plan(number, window * 2 // 3) for number in range(instances)]
-    plans += programs.mailboxes()
     if dice.random() < 0.3:
         endless = job_of([["call", programs.token()], ["wait", "that never comes"]])
         plans.append(Plan("endless", endless, 100, endless=True))
@@ -225,7 +228,7 @@ def make_scenario(seed: int, instances: int = 24) -> Scenario:
         seed,
         partitions,
         machines,
-        tuple(plans),
+        with_mailboxes(plans),
         _strikes(dice, machines),
         _turmoil(dice, machines, window, tuning),
         _rates(dice),

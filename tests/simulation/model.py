@@ -201,7 +201,7 @@ def mail_problems(plans: Mapping[str, Plan], ends: Mapping[str, End], again: Col
     """Every mailbox got what was sent to it: each once, and what one sender sent in the order in which it was sent. Who ran `again`
     sent again, and what its mailboxes got is not known."""
     for box, end in ends.items():
-        if not box.startswith("box") or any(_sends(plans[name], box) for name in again if name in plans):
+        if not plans[box].is_mailbox or any(_sends(plans[name], box) for name in again if name in plans):
             continue
         got = [value for values in end.result or () for value in values]
         sent: list[int] = []

@@ -35,7 +35,8 @@ class Outside:
         key = f"{task.instance_id}/{task.execution_id}/{task.task_id}"
         returned = result if failure is None else None
         begun = self._clock.wall_ms()
-        self.attempts.append(Attempt(begun, process, key, task.attempt, task.name, task.input, returned))
+        raised = failure.type if failure is not None else ""
+        self.attempts.append(Attempt(begun, process, key, task.attempt, task.name, task.input, returned, raised))
         return takes, result, failure
 
     def _act(self, task: ActivityTask) -> Outcome:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+MAILBOX = "box"
 Step = list[Any]
 Job = dict[str, Any]
 
@@ -67,7 +68,11 @@ class Plan:
     tags: Mapping[str, str] | None = None
     endless: bool = False
     watched: bool = False
-    asks: int = 0
+
+    @property
+    def is_mailbox(self) -> bool:
+        """It is there before all others, and counts what they send to it."""
+        return self.instance_id.startswith(MAILBOX)
 
 
 def job_of(*rounds: list[Step], end: Step | None = None, guard: bool = False) -> Job:

@@ -97,10 +97,10 @@ class SimulatedPool:
         result = run.result
         task = result.task
         key = (task.partition, task.instance_id, task.execution_id)
-        runs = self._runs[key]
-        del runs[task.task_id, task.attempt]
+        runs = self._runs.get(key, {})
+        runs.pop((task.task_id, task.attempt), None)
         if not runs:
-            del self._runs[key]
+            self._runs.pop(key, None)
         self._completed += 1
         self._results.setdefault(task.partition, []).append(result)
         self._ended(result)

@@ -43,7 +43,6 @@ from .plans import Plan, Trouble, job_of
 from .world import World
 
 PREPARE_MS_MAX = 5_000
-HEAL_MS_MAX = 400_000
 PATIENCE_MS = 60_000
 QUIET_MS = 9_000
 _LIVE = (Status.PENDING, Status.RUNNING, Status.SUSPENDED)
@@ -65,14 +64,14 @@ class Run:
             machine.arm()
         began = world.clock.now
         for plan in self.scenario.plans:
-            if not plan.instance_id.startswith("box"):
+            if not plan.is_mailbox:
                 self._carry_out(plan)
         for event in self.scenario.turmoil:
             self._schedule(event)
         world.run_until(began + self.scenario.window_ms)
         self._heal()
         self.healed_at = world.clock.now
-        while world.clock.now < self.healed_at + HEAL_MS_MAX and not self._is_done():
+        while world.clock.now < self.healed_at + self.scenario.patience_ms and not self._is_done():
             self._resume_held()
             if world.clock.now > self.healed_at + PATIENCE_MS:
                 self._end_repeated()
@@ -90,7 +89,7 @@ class Run:
         for machine in world.machines:
             machine.boot()
         for plan in self.scenario.plans:
-            if plan.instance_id.startswith("box"):
+            if plan.is_mailbox:
                 self._client(f"starter-{plan.instance_id}", carry_out(plan))
         while not (self._clients_done() and self._all_owned()):
             assert world.clock.now < PREPARE_MS_MAX, "the run does not get ready"

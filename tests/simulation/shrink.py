@@ -3,12 +3,12 @@
 Rules of this file: a smaller scenario counts only if one of the same checkers finds something; every try is a whole run.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from .faults import Rates
-from .generate import Scenario, Tuning
+from .generate import Scenario, Tuning, with_mailboxes
 from .plans import Job, Plan
 from .verdict import Verdict, try_scenario
 
@@ -22,7 +22,7 @@ class Shrinking:
     best: Verdict
     checkers: frozenset[str]
     tries_left: int
-    tried: set[int] = field(default_factory=set)
+    tried: set[int]
 
     def attempt(self, scenario: Scenario) -> bool:
         """Whether `scenario` fails in the same way; if it does, go on from it."""
@@ -41,9 +41,9 @@ class Shrinking:
         return False
 
 
-def shrink(verdict: Verdict, tries: int = 400) -> Verdict:
-    """A smaller scenario that one of the same checkers finds fault with."""
-    state = Shrinking(verdict, verdict.checkers, tries)
+def shrink(verdict: Verdict, tries: int = 400, checkers: frozenset[str] | None = None) -> Verdict:
+    """A smaller scenario that one of `checkers` finds fault with; of the same ones, if none are given."""
+    state = Shrinking(verdict, checkers or verdict.checkers, tries, set())
     while state.tries_left > 0:
         before = state.best.scenario
         for step in _STEPS:
@@ -92,7 +92,12 @@ def _strikes(state: Shrinking) -> None:
 
 
 def _plans(state: Shrinking) -> None:
-    _reduce(state.best.scenario.plans, lambda kept: state.attempt(replace(state.best.scenario, plans=tuple(kept))))
+    _reduce(state.best.scenario.plans, lambda kept: _attempt_plans(state, kept))
+
+
+def _attempt_plans(state: Shrinking, plans: Iterable[Plan]) -> bool:
+    """Mailboxes wait for what is left to be sent to them, or fewer plans would fail by themselves."""
+    return state.attempt(replace(state.best.scenario, plans=with_mailboxes(plans)))
 
 
 def _machines(state: Shrinking) -> None:
@@ -120,11 +125,13 @@ def _tuning(state: Shrinking) -> None:
 
 def _steps(state: Shrinking) -> None:
     """Simpler programs: fewer rounds, steps and events."""
-    for number in range(len(state.best.scenario.plans)):
+    for number, before in enumerate(state.best.scenario.plans):
+        if before.is_mailbox or number >= len(state.best.scenario.plans):
+            continue
         for simpler in list(_simpler(state.best.scenario.plans[number])):
             plans = list(state.best.scenario.plans)
             plans[number] = simpler
-            if state.attempt(replace(state.best.scenario, plans=tuple(plans))):
+            if _attempt_plans(state, plans):
                 break
 
 

@@ -62,7 +62,7 @@ def _check_ends(scenario: Scenario, case: Case, faults: Counter[Fault]) -> Itera
     # A start that comes again after a retention let go of its instance is another one: who forgets, forgets its requests too.
     again = {name for (name, _), entries in case.facts.starts.items() if len(entries) > 1}
     for name, plan in plans.items():
-        if not name.startswith("box") and name not in again:
+        if not plan.is_mailbox and name not in again:
             for problem in Model(plan, allowance).problems(ends[name]):
                 yield Violation("C16", f"{name}: {problem}")
     for problem in mail_problems(plans, ends, again):

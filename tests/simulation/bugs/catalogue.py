@@ -1,0 +1,377 @@
+"""The bugs that must be caught: each is one that somebody could have made, and names the checker that is there for it."""
+
+from typing import Any
+
+from perdure.schemas.codec import WireError, decode_envelope
+from perdure.schemas.records import RecordKind
+from tests.simulation.faults import Fault
+
+from .planting import Bug, Edit
+
+_READ_TO: dict[tuple[int, int], int] = {}
+
+
+def _count_claims(log: Any, partition: int) -> int:
+    """The epoch as a counter: one more than there are claims."""
+    claims = 0
+    span = log.span_history(partition)
+    for record in log.read_history(partition, span.start, span.end):
+        try:
+            claims += decode_envelope(record.value or b"").kind == RecordKind.CLAIM
+        except WireError:
+            continue
+    return claims + 1
+
+
+OWNERSHIP = (
+    Bug(
+        "the epoch is a counter",
+        ("C7",),
+        (
+            Edit(
+                "partitions.owner:PartitionOwner._step_waiting",
+                "self._writer = log.open_history(self.partition)",
+                "counter = _count_claims(log, self.partition); self._writer = log.open_history(self.partition); self._writer.counter = counter",
+            ),
+            Edit("partitions.epoch:Epoch.__init__", "self.number = run.claim_offset", "self.number = writer.counter"),
+            Edit(
+                "partitions.owner:PartitionOwner._step_waiting",
+                "RecordKind.CLAIM, LEVEL, -1,",
+                "RecordKind.CLAIM, LEVEL, counter,",
+            ),
+            Edit("partitions.reader:_open", "epoch=offset,", "epoch=claim.epoch,"),
+            Edit("partitions.reader:_open", "RunState(offset, offset,", "RunState(offset, claim.epoch,"),
+        ),
+        needs={"_count_claims": _count_claims},
+    ),
+    Bug(
+        "an epoch without the offset",
+        ("C7",),
+        (Edit("partitions.reader:_judge", "if envelope.offset != offset:", "if False:"),),
+    ),
+    Bug(
+        "an offset without the epoch",
+        ("C7",),
+        (Edit("partitions.reader:_judge", "if envelope.epoch != state.epoch:", "if False:"),),
+        under={Fault.APPEND_SWALLOWED: 0.1, Fault.APPEND_STUCK: 0.1},
+    ),
+    Bug(
+        "epoch and offset without the unbroken run",
+        ("C7",),
+        (
+            Edit(
+                "partitions.reader:_end",
+                "RunState(state.offset, CLOSED, state.digest, offset + 1)",
+                "replace(state, next_offset=offset + 1)",
+            ),
+        ),
+    ),
+    Bug(
+        "the first part of a record counts",
+        ("C7",),
+        (Edit("partitions.reader:_accept", "if len(bodies) < first.parts:", "if False:"),),
+        like={"record_bytes_max": 1_500},
+    ),
+    Bug(
+        "a report is honoured though one before it failed",
+        ("C8", "C10"),
+        (
+            Edit(
+                "partitions.epoch:Epoch.take_confirmed",
+                "if report.offset != expected:",
+                "if report.offset is None:\n            self._in_flight.popleft()\n            continue\n        if report.offset != expected:",
+            ),
+        ),
+    ),
+    Bug(
+        "a record that landed elsewhere is confirmed",
+        ("C8", "C10"),
+        (Edit("partitions.epoch:Epoch.take_confirmed", "if report.offset != expected:", "if report.offset is None:"),),
+    ),
+    Bug(
+        "the history is read to its end before the claim",
+        ("C7",),
+        (
+            Edit(
+                "partitions.owner:PartitionOwner._step_waiting",
+                "self._writer = log.open_history(self.partition)",
+                "_READ_TO[id(log), self.partition] = log.span_history(self.partition).end; self._writer = log.open_history(self.partition)",
+            ),
+            Edit(
+                "partitions.recovery:catch_up_to",
+                "catch_up.take(record)",
+                "_READ_TO.get((id(log), partition), 1 << 60) <= record.offset < claimed.offset or catch_up.take(record)",
+            ),
+        ),
+        under={Fault.APPEND_STUCK: 0.1, Fault.APPEND_DELAYED: 0.3},
+        needs={"_READ_TO": _READ_TO},
+    ),
+)
+
+EFFECTS = (
+    Bug(
+        "activities begin before their turn is confirmed",
+        ("C8",),
+        (
+            Edit(
+                "partitions.tenure:Tenure._append",
+                "self._home.counts.records += 1",
+                "self._home.counts.records += 1; decided.body and decided.instance_id and self._confirmation._act(decided)",
+            ),
+        ),
+    ),
+    Bug(
+        "clients are answered before their turn is confirmed",
+        ("C8",),
+        (
+            Edit(
+                "partitions.tenure:Tenure._append",
+                "self._home.counts.records += 1",
+                "self._home.counts.records += 1; self._confirmation._reply((decided,), (), self._epoch.next_offset - 1)",
+            ),
+        ),
+    ),
+    Bug(
+        "a result of an attempt that is over counts",
+        ("C4", "C9"),
+        (Edit("actors.accept:_accept_task_result", "task.attempt != body.attempt", "False"),),
+        under={Fault.RESULT_DOUBLED: 0.5},
+    ),
+    Bug(
+        "a result counts while its task waits for the next attempt",
+        ("C4",),
+        (Edit("actors.accept:_accept_task_result", "or task.retry_at_ms != NEVER", ""),),
+    ),
+    Bug(
+        "a result of another execution counts",
+        ("C4", "C9"),
+        (Edit("actors.accept:_of_execution", "and draft.started.execution_id == execution_id", ""),),
+        under={Fault.RESULT_DOUBLED: 0.5},
+    ),
+    Bug(
+        "what was dispatched by an owner that died is not dispatched again",
+        ("C17",),
+        (Edit("partitions.holdings:Holdings.read_lost", "return at_once, alone", "return [], []"),),
+    ),
+)
+
+MESSAGES = (
+    Bug(
+        "the receiver takes any higher sequence",
+        ("C11",),
+        (Edit("partitions.intake:Intake.take", "elif origin.sequence > expected:", "elif False:"),),
+        under={Fault.MESSAGE_LOST: 0.2},
+    ),
+    Bug(
+        "sequences are not dense",
+        ("C11",),
+        (
+            Edit(
+                "partitions.tenure:Tenure._number",
+                "self._tip.decided.get(letter.target, 0) + 1",
+                "self._tip.decided.get(letter.target, 0) + 1 + (self._epoch.next_offset % 7 == 0)",
+            ),
+        ),
+    ),
+    Bug(
+        "a message whose delivery failed is taken for delivered",
+        ("C11",),
+        (Edit("partitions.outbox:Outbox._report", "if error is not None:", "if False:"),),
+    ),
+    Bug(
+        "source marks run ahead of the inbox mark",
+        ("C11",),
+        (
+            Edit(
+                "partitions.intake:Intake.take",
+                "self._order.append((record.offset, mark))",
+                "self._order.append((record.offset, mark)); mark and self._moved.update({(mark.topic_id, mark.partition): mark})",
+            ),
+        ),
+        like={"round_messages_max": 1},
+        seeds=300,
+    ),
+    Bug(
+        "sends to ourselves are forgotten by the next owner",
+        ("C11",),
+        (Edit("partitions.holdings:Holdings.read_locals", "return [", "return [] and ["),),
+    ),
+    Bug(
+        "consumption is the mark alone",
+        ("C15",),
+        (Edit("partitions.state:PartitionState.apply_consumed", "above.update(offsets)", "above.update(())"),),
+        under={Fault.APPEND_LOST: 0.1, Fault.MESSAGE_STUCK: 0.1},
+    ),
+    Bug(
+        "an inbox is read from its end",
+        ("C15",),
+        (
+            Edit(
+                "partitions.owner:PartitionOwner._open_inbox",
+                "log.inbox.open(self.partition, mark)",
+                "log.inbox.open(self.partition, span.end)",
+            ),
+        ),
+    ),
+    Bug(
+        "a repeated event is raised again",
+        ("C6",),
+        (
+            Edit(
+                "actors.accept:Intake.running",
+                "if message.request_id and message.request_id in self.draft.requests:",
+                "if False:",
+            ),
+        ),
+    ),
+    Bug(
+        "a repeated start is refused",
+        ("C2",),
+        (Edit("actors.accept:_same_request", "return bool(message.request_id) and", "return False and"),),
+    ),
+    Bug(
+        "what cannot be read is passed over",
+        ("C21",),
+        (
+            Edit(
+                "partitions.mail:Mailbox._sort",
+                "mail.letters.append(self.dead_letter(taken.reason, taken.record.value, taken.offset, name))",
+                "pass",
+            ),
+        ),
+    ),
+)
+
+TIME = (
+    Bug(
+        "a timer fires a little early",
+        ("C5",),
+        (
+            Edit(
+                "partitions.timers:TimerQueue.take_due",
+                "limit = timers_until(now_ms)",
+                "limit = timers_until(now_ms + 40)",
+            ),
+        ),
+    ),
+    Bug(
+        "a timer fires though it was cancelled on the tip",
+        ("C5",),
+        (Edit("actors.accept:_fire_timer", "if draft.timers.get(due.task_id) != due.fire_at_ms:", "if False:"),),
+        seeds=300,
+    ),
+    Bug(
+        "partition time is the wall clock",
+        ("C20",),
+        (
+            Edit(
+                "partitions.holdings:PartitionTime.now_ms",
+                "if wall_ms <= now_ms:",
+                "if True:\n        return wall_ms\n    if False:",
+            ),
+        ),
+    ),
+)
+
+STATE = (
+    Bug(
+        "a store is trusted without a look at the log",
+        ("C10",),
+        (
+            Edit(
+                "partitions.recovery:_is_anchored",
+                "identity, span = log.identity",
+                "return True\n    identity, span = log.identity",
+            ),
+        ),
+        seeds=300,
+    ),
+    Bug(
+        "a timer that is over stays in the store",
+        ("C10",),
+        (Edit("partitions.ledger:_Pending._timers_over", "self._drop_timers(event.task_id)", "pass"),),
+    ),
+    Bug(
+        "the index keeps the old status",
+        ("C12",),
+        (Edit("partitions.index:index_changes", "if old.status != new.status:", "if False:"),),
+    ),
+    Bug(
+        "what is purged keeps its history in the store",
+        ("C10", "C19"),
+        (Edit("partitions.ledger:_Pending.take", "if new_turns <= old_turns:", "if 0 < new_turns <= old_turns:"),),
+    ),
+    Bug(
+        "who could go on without a message is forgotten by the next owner",
+        ("C17",),
+        (Edit("partitions.due_turns:DueTurns._read", "return [key", "return [] and [key"),),
+        seeds=300,
+    ),
+    Bug(
+        "continue-as-new drops the events that nobody took",
+        ("C16",),
+        (Edit("actors.turn:_next_execution", "in continued.events)", "in ())"),),
+    ),
+    Bug(
+        "a parent is not told that its child has ended",
+        ("C14",),
+        (Edit("actors.turn:_decide", "sends.extend(tell_parent(instance_id, parent, decisions[-1]))", "pass"),),
+    ),
+)
+
+RETENTION = {"retention_seconds": 1.0, "checkpoint_turns_max": 8}
+TRIMMING = (
+    Bug(
+        "a checkpoint states the confirmed state",
+        ("C22",),
+        (
+            Edit(
+                "partitions.tenure:Tenure.append_checkpoint",
+                "self._tip.checkpoint(self._tip.base)",
+                "self._home.fold.state.checkpoint(self._tip.base)",
+            ),
+        ),
+        like={"checkpoint_turns_max": 8},
+    ),
+    Bug(
+        "a history is carried as of what is confirmed",
+        ("C23",),
+        (Edit("partitions.instances:Instances.carried_turns", "for record in slot.unconfirmed:", "for record in ():"),),
+        like=RETENTION,
+        seeds=300,
+    ),
+    Bug(
+        "the log is trimmed past a history that is still wanted",
+        ("C23",),
+        (Edit("partitions.retention:Retention.take_uncarried", "if entries:", "if False:"),),
+        like=RETENTION,
+        seeds=300,
+    ),
+    Bug(
+        "the log is trimmed past a send that is not acknowledged",
+        ("C23",),
+        (
+            Edit(
+                "partitions.retention:Retention._all_acknowledged",
+                "return all(",
+                "return True or all(",
+            ),
+        ),
+        like=RETENTION,
+        seeds=300,
+    ),
+    Bug(
+        "the log is trimmed to where no checkpoint is",
+        ("C23",),
+        (
+            Edit(
+                "partitions.retention:Retention.take_uncarried",
+                "self.ready = target.offset",
+                "self.ready = target.offset + 1",
+            ),
+        ),
+        like=RETENTION,
+    ),
+)
+
+BUGS = (*OWNERSHIP, *EFFECTS, *MESSAGES, *TIME, *STATE, *TRIMMING)
