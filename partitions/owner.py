@@ -203,6 +203,16 @@ class PartitionOwner:
         self._resume_at = self._parts.clock.monotonic()
         self.phase = Phase.CLOSED if self._draining else Phase.FENCED
 
+    def notice_others(self) -> None:
+        """Look whether anybody has written after us: an owner that has nothing to write would never hear of it. May take a moment.
+        Raises LogUnavailable."""
+        tenure = self._tenure
+        if self.phase != Phase.OWNING or tenure is None or not tenure.quiet:
+            return
+        end = self._parts.log.span_history(self.partition).end
+        if end > tenure.next_offset:
+            self._lose(f"somebody has written up to offset {end}, after {tenure.next_offset - 1}, which was our last")
+
     def _step_fenced(self) -> bool:
         """Claim again, or stand by if another owner took it (R4)."""
         if self._parts.clock.monotonic() < self._resume_at:

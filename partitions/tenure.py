@@ -100,6 +100,11 @@ class Tenure:
         return self._confirmation.checkpoint_late
 
     @property
+    def next_offset(self) -> int:
+        """Where the next record is to land."""
+        return self._epoch.next_offset
+
+    @property
     def quiet(self) -> bool:
         """Nothing is on its way: all that was decided is confirmed."""
         return not self._epoch.in_flight and not self._epoch.backlog

@@ -24,6 +24,7 @@ from perdure.partitions.ports import (
     Assigned,
     Log,
     LogRecord,
+    LogUnavailable,
     Lost,
     Membership,
     Peers,
@@ -39,6 +40,7 @@ from .standbys import StandbyParts, Standbys
 
 _log = structlog.get_logger("perdure.worker")
 _CRASH_PAUSE_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 _STEADY_SECONDS = 60.0
 # Something is due and yet nothing can be done about it (an append is out): do not spin.
 _BLOCKED_SECONDS = 0.001
@@ -110,6 +112,7 @@ class Worker:
         self._standbys: Standbys | None = None
         self._standing_in: set[int] = set()
         self._orphaned: set[int] = set()
+        self._look_at = 0.0
         self._stop_asked = False
         self._draining = False
 
@@ -253,6 +256,7 @@ class Worker:
         standbys = self._standbys
         if standbys is None:
             return False
+        self._look_who_owns()
         for partition in [each for each in self._standing_in if self._is_deposed(each)]:
             # Somebody else claimed it, who is more likely to be meant: the group gave it to us never.
             self._close(partition)
@@ -263,6 +267,19 @@ class Worker:
             self._standing_in.add(partition)
             self._try(partition)
         return worked
+
+    def _look_who_owns(self) -> None:
+        """Where we stand in, the group may have given the partition to another, and nobody tells us."""
+        now = self.clock.monotonic()
+        if not self._standing_in or now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        for partition in self._standing_in:
+            if (owner := self.owners.get(partition)) is not None:
+                try:
+                    owner.notice_others()
+                except LogUnavailable:
+                    return
 
     def _is_deposed(self, partition: int) -> bool:
         owner = self.owners.get(partition)

@@ -117,6 +117,24 @@ def test_more_histories_are_carried_than_slots_are_kept() -> None:
     assert sorted(names) == sorted(name for _, name in beginnings)
 
 
+def test_an_owner_with_nothing_to_write_can_look_who_wrote_after_it() -> None:
+    """A standby that stood in stayed for ever, a second owner in its own eyes, where the group had meant another."""
+    cluster = hub()
+    first = cluster.join("first")
+    cluster.until(first.owns)
+    first[0].notice_others()
+    assert first.owns()
+
+    second = cluster.join("second", stores=MemoryStores())
+    cluster.until(second.owns)
+    assert first.owns()
+    first[0].notice_others()
+    cluster.until(lambda: first[0].phase == Phase.STANDBY)
+
+    assert "claimed by second" in first[0].epoch_ended_by
+    assert second.owns()
+
+
 def test_who_lost_its_epoch_to_an_owner_that_has_trimmed_since_stands_by() -> None:
     """R15: the history after its own claim is not there any more to be looked at for the other's."""
     cluster = hub()

@@ -36,8 +36,8 @@ OWNERSHIP = (
             Edit("partitions.epoch:Epoch.__init__", "self.number = run.claim_offset", "self.number = writer.counter"),
             Edit(
                 "partitions.owner:PartitionOwner._step_waiting",
-                "RecordKind.CLAIM, LEVEL, -1,",
-                "RecordKind.CLAIM, LEVEL, counter,",
+                "RecordKind.CLAIM, FIRST_LEVEL, -1,",
+                "RecordKind.CLAIM, FIRST_LEVEL, counter,",
             ),
             Edit("partitions.reader:_open", "epoch=offset,", "epoch=claim.epoch,"),
             Edit("partitions.reader:_open", "RunState(offset, offset,", "RunState(offset, claim.epoch,"),
@@ -116,7 +116,7 @@ EFFECTS = (
             Edit(
                 "partitions.tenure:Tenure._append",
                 "self._home.counts.records += 1",
-                "self._home.counts.records += 1; decided.body and decided.instance_id and self._confirmation._act(decided)",
+                "self._home.counts.records += 1; decided.body and decided.instance_id and self._confirmation._act(decided, 1)",
             ),
         ),
     ),
