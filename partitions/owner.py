@@ -178,8 +178,8 @@ class PartitionOwner:
         span = log.span_inbox(self.partition)
         if mark > span.end:
             raise LogTruncated(beyond_end(f"inbox of partition {self.partition}", mark, span.end))
-        if mark < span.start:
-            # Only what is consumed is ever trimmed by an owner: somebody else took these.
+        if mark < span.start and self._other_claim() is None:
+            # Only what is consumed is ever trimmed by an owner, and that is us: somebody else took these.
             _log.error("inbox.records_gone", partition=self.partition, start=mark, end=span.start)
         log.inbox.open(self.partition, mark)
 

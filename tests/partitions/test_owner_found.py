@@ -5,6 +5,7 @@ from itertools import repeat
 from typing import Any
 
 import orjson
+from structlog.testing import capture_logs
 
 from perdure.actors.app import App
 from perdure.actors.context import OrchestrationContext
@@ -133,6 +134,24 @@ def test_an_owner_with_nothing_to_write_can_look_who_wrote_after_it() -> None:
 
     assert "claimed by second" in first[0].epoch_ended_by
     assert second.owns()
+
+
+def test_who_is_deposed_while_it_recovers_takes_no_trim_of_its_heir_for_a_loss() -> None:
+    """What the heir has consumed is gone from the inbox by then, and that is no alarm."""
+    cluster = hub()
+    slow = cluster.join("slow")
+    cluster.until(lambda: slow[0].phase == Phase.RECOVERING)
+    cluster.members.remove(slow)  # it stands still
+    heir = cluster.join("heir", stores=MemoryStores(), checkpoint_turns_max=1)
+    for number in range(5):
+        cluster.send(f"x{number}", ms.Start("say", b'"hello"'))
+    cluster.until(lambda: cluster.client.span_inbox(0).start > 0, milliseconds=10)
+    with capture_logs() as logs:
+        cluster.members.append(slow)
+        cluster.until(lambda: slow[0].phase == Phase.OWNING)
+
+    assert [] == [entry for entry in logs if entry["log_level"] == "error"]
+    assert heir.owns()
 
 
 def test_who_lost_its_epoch_to_an_owner_that_has_trimmed_since_stands_by() -> None:
