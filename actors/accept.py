@@ -13,7 +13,7 @@ from perdure.schemas import messages as ms
 from perdure.schemas.events import NEVER, Failure, HistoryEvent, RescheduleReason, RetryOptions, Status
 from perdure.schemas.messages import Inbound, ReplyCode, ReusePolicy, TimerPurpose
 
-from .instance import Draft, InstanceState, PendingTask, begin
+from .instance import Draft, InstanceState, PendingTask, begin, remember
 from .outgoing import Answer, Outgoing, cancel_child, child_result, start_child, tell_parent, terminate_child
 from .setting import Setting
 
@@ -168,7 +168,8 @@ def _started(intake: Intake, message: Inbound, start: ms.Start, generation: int)
         parent=start.parent,
         tags=start.tags,
         flags=intake.setting.flags,
-        requests=(message.request_id,) if message.request_id else (),
+        # Those of the instance that it replaces too, so that a late repeat of one is not done again.
+        requests=remember(intake.draft.requests if intake.draft is not None else (), message.request_id),
     )
 
 

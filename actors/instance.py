@@ -180,9 +180,13 @@ def _deliver(draft: Draft, event: HistoryEvent) -> None:
         draft.undelivered = draft.undelivered.enqueue(event)
 
 
+def remember(requests: tuple[str, ...], request_id: str) -> tuple[str, ...]:
+    """The last requests that an instance took, with one more; one without an id is not remembered."""
+    return (*requests[-(REQUESTS_REMEMBERED - 1) :], request_id) if request_id else requests
+
+
 def _remember(draft: Draft, request_id: str) -> None:
-    if request_id:
-        draft.requests = (*draft.requests[-(REQUESTS_REMEMBERED - 1) :], request_id)
+    draft.requests = remember(draft.requests, request_id)
 
 
 def _apply_execution_started(draft: Draft, event: ev.ExecutionStarted) -> None:

@@ -113,6 +113,20 @@ def test_what_a_start_of_an_existing_instance_does(
     assert starts == turn.answers[0].created
 
 
+def test_a_late_repeat_of_a_request_is_answered_though_the_instance_was_replaced_since() -> None:
+    actor = Actor()
+    replacing = ms.Start("code", reuse=ReusePolicy.REPLACE)
+    actor.take(replacing, decide=COMPLETED, request="r1")
+    actor.take(ms.RaiseEvent("go"), request="e1")
+    for request in ("r2", "r3"):
+        actor.take(replacing, request=request)
+        actor.take(ms.RaiseEvent("go"), decide=COMPLETED)
+
+    for repeat, request in ((replacing, "r1"), (replacing, "r2")):
+        again = actor.take(repeat, request=request)
+        assert ((), [ReplyCode.OK]) == (again.events, codes(again))
+
+
 def test_a_replaced_instance_is_terminated_and_its_parent_told() -> None:
     actor = Actor()
     actor.take(ms.Start("code", parent=PARENT), decide=(TASK,))

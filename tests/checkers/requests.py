@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from perdure.schemas import events as ev
 from perdure.schemas.messages import ReplyCode
-from perdure.schemas.records import RecordKind
+from perdure.schemas.records import RecordKind, TurnBody
 
 from .evidence import Call, Evidence, Outcome, Violation
+from .folding import REQUESTS_REMEMBERED
 from .reading import Entry, Reading
 
 Request = tuple[str, str]
@@ -25,37 +26,47 @@ class Facts:
     children: defaultdict[tuple[str, str, int, int], list[Entry]] = field(default_factory=lambda: defaultdict(list))
     sent: dict[str, tuple[str, Entry]] = field(default_factory=dict)
     lived: set[str] = field(default_factory=set)
+    execution: dict[str, str] = field(default_factory=dict)
+    known: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def facts_of(reading: Reading) -> Facts:
     facts = Facts()
-    execution: dict[str, str] = {}
     for entry in reading.all():
         if entry.kind == RecordKind.FORGOTTEN:
             facts.forgotten[entry.instance_id] += 1
-        if entry.turn is None:
-            continue
-        name, continued = entry.instance_id, False
-        for event in entry.turn.events:
-            match event:
-                case ev.ExecutionCompleted(status):
-                    continued = status == ev.Status.CONTINUED_AS_NEW
-                case ev.ExecutionStarted():
-                    execution[name] = event.execution_id
-                    facts.lived.add(name)
-                    if not continued:
-                        _take_start(facts, entry, event)
-                case ev.EventRaised(request_id=request) if request:
-                    facts.events[name, request].append(entry)
-                case ev.EventSent(task_id, target):
-                    facts.sent[f"/{name}/{execution[name]}/{task_id}"] = (target, entry)
-                case _:
-                    pass
+            facts.known.pop(entry.instance_id, None)
+        if entry.turn is not None:
+            _take_turn(facts, entry, entry.turn)
     return facts
 
 
+def _take_turn(facts: Facts, entry: Entry, turn: TurnBody) -> None:
+    name, continued = entry.instance_id, False
+    for event in turn.events:
+        match event:
+            case ev.ExecutionCompleted(status):
+                continued = status == ev.Status.CONTINUED_AS_NEW
+            case ev.ExecutionStarted():
+                facts.execution[name] = event.execution_id
+                facts.lived.add(name)
+                if not continued:
+                    _take_start(facts, entry, event)
+                facts.known[name] = event.requests
+            case ev.EventRaised(request_id=request) if request:
+                facts.events[name, request].append(entry)
+            case ev.EventSent(task_id, target):
+                facts.sent[f"/{name}/{facts.execution[name]}/{task_id}"] = (target, entry)
+            case _:
+                pass
+        request = getattr(event, "request_id", "")
+        if request:
+            facts.known[name] = (*facts.known.get(name, ()), request)[-REQUESTS_REMEMBERED:]
+
+
 def _take_start(facts: Facts, entry: Entry, event: ev.ExecutionStarted) -> None:
-    if event.requests:
+    """A start restates the requests that its instance took before; where it has an id of its own, that is the last one."""
+    if event.requests and event.requests != facts.known.get(entry.instance_id, ()):
         facts.starts[entry.instance_id, event.requests[-1]].append(entry)
     if event.parent is not None:
         parent = event.parent
