@@ -11,9 +11,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from perdure.client import Client
+from perdure.client import AsyncClient, Client
 from perdure.errors import HubMissing, HubUnavailable, InvalidRequest, NoAnswer, StartUnknown, Unauthorized
 from perdure.schemas.events import Status
+from perdure.serve import ApiServer, create_api
+from perdure.serve.server import bind
 from tests.broker import Broker, free_ports
 from tests.client.hub import echo, listen
 from tests.client.ways import OverHttp, OverKafka
@@ -201,6 +203,28 @@ def test_a_token_that_is_missing_or_wrong_is_said_with_the_way_out(tmp_path: Pat
                 client.list()
     finally:
         way.close()
+
+
+def test_an_api_without_its_brokers_lives_says_why_it_is_not_ready_and_keeps_nobody_waiting() -> None:
+    (port,) = free_ports(1)
+    server = ApiServer(create_api(AsyncClient.kafka("hub", f"127.0.0.1:{port}")), bind("127.0.0.1", 0))
+    server.start()
+    began = time.monotonic()
+    try:
+        with ThreadPoolExecutor(6) as asking:
+            ready = [asking.submit(httpx.get, f"{server.url}/readyz", timeout=60) for _ in range(3)]
+            starts = [
+                asking.submit(httpx.post, f"{server.url}/v1/instances", json={"name": "echo"}, timeout=60)
+                for _ in range(3)
+            ]
+            assert 200 == httpx.get(f"{server.url}/healthz").status_code
+            answers = [each.result() for each in (*ready, *starts)]
+    finally:
+        server.close()
+
+    assert [503] * 6 == [answer.status_code for answer in answers]
+    assert all("no Kafka broker answered" in answer.json()["detail"] for answer in answers)
+    assert time.monotonic() - began < 40  # one attempt for all of them takes ten seconds
 
 
 def test_a_server_that_is_not_ours_is_said_to_be_none() -> None:

@@ -83,9 +83,8 @@ class LogTransport:
     def __init__(self, open_log: Callable[[], Log]) -> None:
         self._open_log = open_log
         self._client_id = uuid4().hex
-        self._opening = asyncio.Lock()
+        self._opening: asyncio.Task[_Open] | None = None
         self._open: _Open | None = None
-        self._failure: HubError | None = None
         self._tickets: WeakValueDictionary[str, Ticket] = WeakValueDictionary()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
@@ -94,22 +93,27 @@ class LogTransport:
         await self._ready()
 
     async def _ready(self) -> _Open:
-        if self._failure is not None:
-            raise self._failure
-        if self._open is None:
-            async with self._opening:
-                if self._open is None:
-                    await self._start_thread()
-        assert self._open is not None
-        return self._open
+        """The open log. Whoever comes while it is being opened shares the attempt, and its failure; the next one tries again."""
+        if self._open is not None:
+            return self._open
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._start_thread())
+            self._opening.add_done_callback(self._end_opening)
+        return await asyncio.shield(self._opening)
 
-    async def _start_thread(self) -> None:
+    def _end_opening(self, attempt: "asyncio.Task[_Open]") -> None:
+        self._opening = None
+        if not attempt.cancelled():
+            attempt.exception()  # everybody who asked may be gone
+
+    async def _start_thread(self) -> _Open:
         loop = asyncio.get_running_loop()
         opened: asyncio.Future[_Open] = loop.create_future()
         self._closing.clear()
         self._thread = threading.Thread(target=self._run, args=(loop, opened), name="perdure-client", daemon=True)
         self._thread.start()
         self._open = await opened
+        return self._open
 
     async def close(self) -> None:
         """Let the log go. Tickets that are out stay unanswered."""
@@ -165,7 +169,8 @@ class LogTransport:
                 ticket.take(reply)
 
     def _give_up(self, error: HubError) -> None:
-        self._failure = error
+        """The log is gone; the next request opens it anew."""
+        self._open = None
         for ticket in list(self._tickets.values()):
             for future in (ticket.first, ticket.ended):
                 _fail_future(future, error)
