@@ -205,7 +205,7 @@ def test_a_token_that_is_missing_or_wrong_is_said_with_the_way_out(tmp_path: Pat
         way.close()
 
 
-def test_an_api_without_its_brokers_lives_says_why_it_is_not_ready_and_keeps_nobody_waiting() -> None:
+def test_an_api_without_its_brokers_lives_is_not_ready_and_keeps_nobody_waiting() -> None:
     (port,) = free_ports(1)
     server = ApiServer(create_api(AsyncClient.kafka("hub", f"127.0.0.1:{port}")), bind("127.0.0.1", 0))
     server.start()
@@ -223,7 +223,8 @@ def test_an_api_without_its_brokers_lives_says_why_it_is_not_ready_and_keeps_nob
         server.close()
 
     assert [503] * 6 == [answer.status_code for answer in answers]
-    assert all("no Kafka broker answered" in answer.json()["detail"] for answer in answers)
+    # /readyz needs no token, so it does not tell of the brokers; its log line does.
+    assert all("no Kafka broker answered" in answer.json()["detail"] for answer in answers[3:])
     assert time.monotonic() - began < 40  # one attempt for all of them takes ten seconds
 
 
