@@ -219,6 +219,7 @@ class Worker:
                     for partition in partitions:
                         self._hand_over(partition, until, revoked=True)
                 case Lost(partitions):
+                    self.joined = False  # until the group has an answer for us again
                     for partition in partitions:
                         self._lose(partition)
 
@@ -236,6 +237,7 @@ class Worker:
         """Let go at once, but of its activities: where only the brokers were away nobody else has it, and it comes back."""
         owner = self.owners.get(partition)
         if owner is not None:
+            _log.warning("partition.lost", partition=partition, activities_running=self.pool.running_count(partition))
             self._let_go(owner, owner.abandon)
             self._orphaned.add(partition)
         self._remove(partition)

@@ -234,6 +234,7 @@ def test_a_partition_that_is_lost_and_comes_back_costs_no_running_activity(make:
     engine.until(lambda: make.gate.calls == 2)
     group.changes.append(Lost(BOTH))
     engine.until(lambda: not engine.worker.owners)
+    assert not engine.worker.joined  # so it is not ready, though it has recovered all of nothing
     assert 1 == engine.worker.pool.running_count(0) == engine.worker.pool.running_count(1)
     group.changes.append(Assigned((0,)))
     engine.until(lambda: owned(engine) == [0])
