@@ -84,12 +84,17 @@ def read_account(partitions: Iterable[Iterable[LogRecord]]) -> Account:
 def _take(account: Account, keys: dict[tuple[str, int], str], record: Accepted) -> None:
     if record.kind == RecordKind.CLAIM:
         claim = decode_claim(record.body, record.format)
-        account.epochs[-1].append(Epoch(int(claim.owner.rpartition("/")[2]), claim.time_ms))
+        account.epochs[-1].append(Epoch(pid_of(claim.owner), claim.time_ms))
     elif record.kind == RecordKind.TURN:
         turn = decode_turn(record.body, record.format)
         for event in turn.events:
             _take_event(account, keys, record.instance_id, event)
             _take_times(account, record.instance_id, event, turn.time_ms)
+
+
+def pid_of(owner: str) -> int:
+    """An owner is called `host/slot/pid-run`."""
+    return int(owner.rpartition("/")[2].partition("-")[0])
 
 
 def _take_event(account: Account, keys: dict[tuple[str, int], str], name: str, event: ev.HistoryEvent) -> None:
