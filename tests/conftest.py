@@ -1,10 +1,23 @@
 """Fixtures for everybody: a real Kafka, one for the whole run (tests/broker.py)."""
 
+import logging
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from tests.broker import Broker, NoBroker, find_broker, own_broker
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A test that runs a command in this process configures its logs; the next test finds none of that."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        root.handlers[:], root.level = handlers, level
 
 
 @pytest.fixture(scope="session")

@@ -44,7 +44,7 @@ def configure_logs(level: str = "info", *, json: bool | None = None, stream: Tex
         processors=[*shared, *renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(out),
-        cache_logger_on_first_use=True,
+        cache_logger_on_first_use=False,  # lines are rare, and a cached logger cannot be configured again
     )
     # What others log through the standard library (an activity, librdkafka's wrapper) gets the same form.
     drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta

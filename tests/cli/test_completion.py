@@ -16,7 +16,10 @@ def path(tmp_path: Path) -> str:
     """A PATH on which `perdure` is the command under test."""
     command = tmp_path / "bin" / "perdure"
     command.parent.mkdir()
-    command.write_text(f"#!{sys.executable}\nfrom perdure.cli import main\nmain()\n")
+    # By a shell, since a first line cannot name an interpreter in a folder with a space in its name.
+    program = tmp_path / "perdure"
+    program.write_text("from perdure.cli import main\nmain()\n")
+    command.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{program}' \"$@\"\n")
     command.chmod(0o755)
     return f"{command.parent}{os.pathsep}{os.environ['PATH']}"
 
