@@ -137,7 +137,7 @@ def test_a_running_activity_sees_that_nobody_wants_its_result_any_more(way: str,
         await task
         return "not reached"
 
-    engine = Engine(tmp_path, app).start()  # type: ignore[arg-type]
+    engine = Engine(tmp_path, app).start()
     try:
         engine.begin("i", "calls")
         engine.until(begun.is_set)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from perdure.schemas.events import (
     TaskScheduled,
 )
 from perdure.schemas.messages import Body, Inbound, Query, QueryKind, Reply, ReplyTo, Start
-from perdure.worker import Worker, WorkerSettings
+from perdure.worker import RunnableApp, Worker, WorkerSettings
 
 PARTITIONS = 2
 PLENTY_SECONDS = 20.0
@@ -96,16 +96,21 @@ class ScriptedMembership:
 
 
 class Engine:
-    """A hub in `directory`, a worker of it in a thread, and a client."""
+    """A hub in `directory`, a worker of it in a thread, and a client. `owner` are settings of its owners, the others its own."""
 
     def __init__(
-        self, directory: Path, app: OneActivityApp, membership: Membership | None = None, **settings: Any
+        self,
+        directory: Path,
+        app: RunnableApp,
+        membership: Membership | None = None,
+        owner: Mapping[str, Any] | None = None,
+        **settings: Any,
     ) -> None:
         self.log = EmbeddedLog.open(directory / "hub", hub="shop", partition_count=PARTITIONS)
         self.stores: Stores = RocksStores(directory / "worker-0")
         self._app = app
         self._membership = membership or SoleMembership(PARTITIONS)
-        self._settings = WorkerSettings(OwnerSettings("worker-0"), **settings)
+        self._settings = WorkerSettings(OwnerSettings("worker-0", **dict(owner or {})), **settings)
         self.make_worker(self.stores)
         self.error: BaseException | None = None
         self._client = self.log.share()
