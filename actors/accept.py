@@ -13,7 +13,7 @@ from perdure.schemas import messages as ms
 from perdure.schemas.events import NEVER, Failure, HistoryEvent, RescheduleReason, RetryOptions, Status
 from perdure.schemas.messages import Inbound, ReplyCode, ReusePolicy, TimerPurpose
 
-from .instance import Draft, InstanceState, PendingTask, begin, remember
+from .instance import Draft, InstanceState, PendingChild, PendingTask, begin, remember
 from .outgoing import Answer, Outgoing, cancel_child, child_result, start_child, tell_parent, terminate_child
 from .setting import Setting
 
@@ -117,6 +117,11 @@ def _accept_start(intake: Intake, message: Inbound) -> None:
     _watch(intake, message, start)
 
 
+def _in_order(draft: Draft) -> list[PendingChild]:
+    """The children in the order in which they were made; a map's own order is another one in every process."""
+    return [child for _, child in sorted(draft.children.items())]
+
+
 def _same_request(old: Draft, message: Inbound, start: ms.Start) -> bool:
     if start.parent is not None:
         return old.started.parent == start.parent
@@ -153,7 +158,7 @@ def _end_replaced(intake: Intake, old: Draft) -> None:
 
 def _tell_family(intake: Intake, draft: Draft, end: ev.ExecutionTerminated) -> None:
     """Nobody that waits for an instance which is ended from outside, or works for it, is left behind."""
-    intake.sends.extend(terminate_child(draft, child.created, end.reason) for child in draft.children.values())
+    intake.sends.extend(terminate_child(draft, child.created, end.reason) for child in _in_order(draft))
     intake.sends.extend(tell_parent(intake.instance_id, draft.started.parent, end))
 
 
@@ -193,7 +198,7 @@ def _accept_cancel(intake: Intake, message: Inbound) -> None:
         intake.sends.extend(tell_parent(intake.instance_id, draft.started.parent, end))
         intake.add(end)
     else:
-        intake.sends.extend(cancel_child(draft, child.created, reason) for child in draft.children.values())
+        intake.sends.extend(cancel_child(draft, child.created, reason) for child in _in_order(draft))
         intake.add(ev.ExecutionCancelRequested(reason, message.request_id))
     intake.answer(message, ReplyCode.OK)
 
@@ -203,7 +208,7 @@ def _accept_terminate(intake: Intake, message: Inbound) -> None:
     if draft is not None:
         body = cast("ms.Terminate", message.body)
         if body.recursive:
-            intake.sends.extend(terminate_child(draft, child.created, body.reason) for child in draft.children.values())
+            intake.sends.extend(terminate_child(draft, child.created, body.reason) for child in _in_order(draft))
         end = ev.ExecutionTerminated(body.reason, message.request_id)
         intake.sends.extend(tell_parent(intake.instance_id, draft.started.parent, end))
         intake.add(end)

@@ -35,6 +35,7 @@ class CoroutineExecutor:
         "_before_cancel",
         "_code",
         "_context",
+        "_continues",
         "_ended",
         "_guard",
         "_is_generator",
@@ -56,6 +57,7 @@ class CoroutineExecutor:
         self._is_generator = False
         self._awaited: Task[Any] | None = None
         self._ended = False
+        self._continues = False
         self._turns = 0
         self._before_cancel = 0
 
@@ -80,20 +82,14 @@ class CoroutineExecutor:
             facts.clear()
         execution.replaying = False
         execution.markers = frozenset()
-        return execution.continued() if self._ended else None
+        return execution.continued() if self._continues else None
 
     def decide(self, events: tuple[HistoryEvent, ...], now_ms: int) -> Decision:
         """Deliver `events` (facts only) and run until the code waits or ends. Raises InstanceHeld."""
         self._before_cancel = 0
         decided = tuple(self._deliver(events, now_ms))
-        if (
-            self._ended
-            and decided
-            and type(decided[-1]) is ev.ExecutionCompleted
-            and decided[-1].status == Status.CONTINUED_AS_NEW
-        ):
-            return Decision(decided, self.execution.continued(), self._before_cancel)
-        return Decision(decided, None, self._before_cancel)
+        continued = self.execution.continued() if self._continues else None
+        return Decision(decided, continued, self._before_cancel)
 
     def close(self) -> None:
         """Let the code go; nothing that it does on its way out is recorded."""
@@ -190,7 +186,8 @@ class CoroutineExecutor:
             self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(error)))
 
     def _complete(self, completed: ev.ExecutionCompleted) -> None:
-        self._ended = True
+        self._ended = self.execution.ended = True
+        self._continues = completed.status == Status.CONTINUED_AS_NEW
         self._code = self._awaited = None
         self.execution.decisions.append(completed)
 

@@ -66,6 +66,7 @@ class Execution:
         "continue_saves_events",
         "decisions",
         "delivered",
+        "ended",
         "identity",
         "last_task_id",
         "limits",
@@ -89,6 +90,7 @@ class Execution:
         self.running = False
         self.replaying = False
         self.closed = False
+        self.ended = False
         self.decisions: list[HistoryEvent] = []
         self.last_task_id = 0
         self.pending: dict[int, CancellableTask[Any]] = {}
@@ -124,6 +126,8 @@ class Execution:
                 "the context was used outside its orchestration: from another thread, from an activity, or after the end. "
                 "Only the orchestration's own code may use it, while it runs"
             )
+        if self.ended:
+            return  # an event that comes after the end, in the same turn, gives up the timer of a wait that nobody looks at
         if len(self.decisions) >= self.limits.decisions_per_turn_max:
             raise LimitExceeded(
                 f"more than {self.limits.decisions_per_turn_max} decisions without waiting for anything; "

@@ -117,8 +117,8 @@ class Life:
             (ms.ChildResult, 2, 1),
         ]
         if state is not None:
-            pending += [(ms.TaskResult, number, task.attempt) for number, task in state.tasks.items()] * 3
-            pending += [(ms.ChildResult, number, child.attempt) for number, child in state.children.items()] * 3
+            pending += [(ms.TaskResult, number, task.attempt) for number, task in sorted(state.tasks.items())] * 3
+            pending += [(ms.ChildResult, number, child.attempt) for number, child in sorted(state.children.items())] * 3
         kind, number, attempt = dice.choice(pending)
         execution = state.execution_id if state is not None and dice.random() < 0.8 else "stale"
         return kind(execution, number, attempt, failure=dice.choice((None, None, FAILURE, FATAL)))
@@ -130,12 +130,14 @@ class Life:
         if state is not None:
             execution = state.execution_id
             bodies.append(ms.TimerDue(execution, 0, ms.TimerPurpose.START, state.started.start_at_ms))
-            bodies += [ms.TimerDue(execution, number, ms.TimerPurpose.TIMER, at) for number, at in state.timers.items()]
-            for number, task in state.tasks.items():
+            bodies += [
+                ms.TimerDue(execution, number, ms.TimerPurpose.TIMER, at) for number, at in sorted(state.timers.items())
+            ]
+            for number, task in sorted(state.tasks.items()):
                 bodies += [ms.TaskLost(execution, number, task.attempt, released) for released in (False, False, True)]
                 bodies.append(ms.TimerDue(execution, number, ms.TimerPurpose.RETRY, task.retry_at_ms))
                 bodies.append(ms.TimerDue(execution, number, ms.TimerPurpose.SCHEDULE_TO_CLOSE, task.deadline_ms))
-            for number, child in state.children.items():
+            for number, child in sorted(state.children.items()):
                 bodies.append(ms.TimerDue(execution, number, ms.TimerPurpose.CHILD_RETRY, child.retry_at_ms))
         return self.dice.choice(bodies)
 

@@ -212,6 +212,26 @@ def test_an_event_whose_wait_was_served_but_never_looked_at_goes_along(together:
     hub.check()
 
 
+async def leaves_a_timed_wait(ctx: OrchestrationContext, seen: list[Any]) -> list[Any]:
+    ctx.wait_for_external_event("go", timeout=SECOND)
+    if not seen:
+        ctx.continue_as_new(["continued"])
+    return seen
+
+
+def test_an_event_that_comes_after_the_end_of_its_turn_ends_a_wait_and_decides_nothing() -> None:
+    hub = Cluster(code=app_of(leaves_a_timed_wait))
+    hub.join()
+    hub.settle()
+    # One turn: the code starts, leaves a wait with a timer behind and continues; then the event comes for that wait.
+    hub.send("i", ms.Start("leaves_a_timed_wait", b"[]"))
+    hub.send("i", ms.RaiseEvent("go", b"1"))
+    hub.settle()
+
+    assert ("COMPLETED", ["continued"]) == (hub.view("i")["status"], hub.view("i")["result"])
+    hub.check()
+
+
 def test_code_may_let_events_go_when_it_continues() -> None:
     async def code(ctx: OrchestrationContext, again: bool) -> Any:
         if again:

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from functools import cache
 
+from perdure import App, OrchestrationContext
 from perdure.audit import Blame, audit_records
+from perdure.audit.decisions import Decisions
 from perdure.partitions.ports import LogRecord
 from perdure.schemas import events as ev
 from perdure.schemas.events import HistoryEvent
+from perdure.schemas.records import TurnBody
 from tests.audit.simulated import CODE, ScriptedCode, ledger, pack, run_hub, ship
 
 
@@ -75,3 +78,21 @@ def test_what_an_audit_counts_is_what_was_asked_for() -> None:
     assert 7 == counts.claims
     assert sum(map(len, history().values())) == counts.records
     assert counts.records == counts.accepted + counts.void
+
+
+def test_code_that_asks_to_continue_and_then_fails_did_not_continue() -> None:
+    app = App()
+
+    @app.orchestration
+    async def code(ctx: OrchestrationContext, rounds: int) -> None:
+        ctx.continue_as_new(rounds + 1)
+        raise ValueError("after all not")
+
+    started = ev.ExecutionStarted("0-1", "code", b"1")
+    failed = app.executor("i", started).decide((started,), 0)
+    assert failed.continued is None
+    decisions = Decisions(app)
+    decisions.take("i", 0, TurnBody(0, events=(started, *failed.events)))
+    decisions.finish()
+
+    assert [] == decisions.found
