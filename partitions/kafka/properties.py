@@ -1,6 +1,9 @@
 """librdkafka's properties, as far as we must know them: which are fixed, and which kind of client each is for."""
 
 FIXED = {
+    "bootstrap.servers": "`brokers` names them (PERDURE_BROKERS)",
+    "metadata.broker.list": "`brokers` names them (PERDURE_BROKERS)",
+    "queuing.strategy": "a record states the offset that it gets, so the order of sending is the order of landing (R4)",
     "acks": "every acknowledged append is with all in-sync replicas (R4)",
     "request.required.acks": "every acknowledged append is with all in-sync replicas (R4)",
     "enable.idempotence": "a retried append must not land twice (R4)",

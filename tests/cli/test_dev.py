@@ -11,7 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from perdure.client import Client
 from perdure.connection import RunningDev as DevFile
+from perdure.errors import ConfigError
 from tests.cli.conftest import APP, PLENTY_SECONDS, RunningDev, clean_environment, make_project, perdure, perdure_here
 from tests.e2e.workers import until
 
@@ -44,12 +46,23 @@ def test_one_command_runs_hub_worker_and_api_and_stops_in_order(
     assert not (project / ".perdure" / "dev.json").exists()
 
 
-def test_a_command_finds_it_from_a_folder_below(project: Path, start_dev: Callable[..., RunningDev]) -> None:
-    start_dev(project)
+def test_a_command_and_a_program_find_it_from_a_folder_below(
+    project: Path, start_dev: Callable[..., RunningDev], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dev = start_dev(project)
     below = project / "src" / "deep"
     below.mkdir(parents=True)
 
     assert 0 == perdure("start", "welcome", "--input", "[]", "--wait", cwd=below).code
+    monkeypatch.chdir(below)
+    with Client.connect() as client:
+        assert ["hello Ada"] == client.start("welcome", ["Ada"]).result(30)
+    monkeypatch.chdir("/")
+    for flags in ({"url": dev.url}, {"dir": project / ".perdure"}):
+        with Client.connect(**flags) as client:
+            assert ["hello Ada"] == client.start("welcome", ["Ada"]).result(30)
+    with pytest.raises(ConfigError, match="no setting is called 'broker'; did you mean 'brokers'"):
+        Client.connect(broker="x")
 
 
 def test_what_was_done_is_there_when_it_runs_again_and_after_a_kill(
