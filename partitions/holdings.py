@@ -203,6 +203,9 @@ class Holdings:
         return at_once, alone
 
     def close(self) -> None:
-        self.outbox.close()
-        self.instances.close()
-        self.store.close()
+        """Whatever the author's code does as it is closed, the store is free for the next try."""
+        try:
+            self.outbox.close()
+            self.instances.close()
+        finally:
+            self.store.close()

@@ -456,9 +456,11 @@ class Tenure:
 
     def close(self) -> None:
         """Drop the tip and everything that was not confirmed."""
-        self._epoch.close()
-        self._confirmation.close()
-        self._home.close()
+        try:
+            self._epoch.close()
+            self._confirmation.close()
+        finally:
+            self._home.close()
 
 
 def _is_over(before: InstanceState | None, after: InstanceState | None) -> bool:

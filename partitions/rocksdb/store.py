@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 from weakref import WeakSet
 
+import structlog
 from rocksdict import (
     AccessType,
     BlockBasedOptions,
@@ -30,6 +31,7 @@ from ..ports import Change, StoreCorrupt, StoreLocked, StoreUnavailable
 from ..private import make_private, open_private
 
 FORMAT = "1"
+_log = structlog.get_logger("perdure.store")
 # Texts of the environment's faults; what is left when a store cannot be opened is a fault of the store itself.
 _LOCKED = ("lock hold by current process", "While lock file")
 _UNAVAILABLE = (
@@ -207,8 +209,9 @@ class RocksStore:
             return
         try:
             db.close()
-        except Exception as error:
-            raise _fault(self._path, error) from error
+        except Exception as error:  # noqa: BLE001 - RocksDB's errors have no common type
+            # It flushes first. What a full disk does not take is read from the log again, as after a crash.
+            _log.warning("store.not_flushed", reason=str(_fault(self._path, error)))
 
     # `Rdict.items` would be shorter, but it takes a corrupt block for the end and ignores a lower bound.
     def _scan_up(self, db: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
