@@ -1,6 +1,6 @@
 # Perdure's commands; `make` alone lists them. Asks for any make, a POSIX shell and Python 3.11 to 3.14; keeps all its state
 # under build/. Every path is relative or quoted, so that a checkout in a folder with a space in its name works.
-.PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test models simulate bugs ci clean
+.PHONY: help setup lock demo demo-kafka test check check-static format bench kill-test models simulate bugs fuzz ci clean
 
 KEPT = HYPOTHESIS_STORAGE_DIRECTORY="$$PWD/build/hypothesis" PYTHONPYCACHEPREFIX="$$PWD/build/pycache"
 PY = $(KEPT) build/venv/bin/python
@@ -8,6 +8,7 @@ PIP = $(PY) -m pip --disable-pip-version-check --quiet install
 BENCH = full
 KILLS = 20
 RUNS = 1000
+FUZZ = 100
 
 help: ## list these commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +46,10 @@ simulate: setup ## run hubs in virtual time under every kind of fault and judge 
 
 bugs: setup ## plant every bug that a checker is there for, and tell the shortest story in which it is caught
 	@SIMULATION_TRIES=300 $(PY) -m pytest -s tests/simulation/test_bugs.py
+
+fuzz: setup ## look for bytes that decoders, owners, readers and clients cannot take (FUZZ=100 times what a test run tries)
+	@FUZZ_FACTOR=$(FUZZ) $(PY) -m pytest -q --timeout=0 -m "not kafka" tests/security/test_h*.py tests/partitions/test_hostile_inbox.py \
+		tests/serve/test_hostile.py tests/schemas/test_codec.py
 
 models: setup ## search the small models of the log's rules to the end, within wide bounds (minutes)
 	@$(PY) -m tests.models

@@ -11,6 +11,8 @@ from typing import cast
 
 from perdure.actors.instance import InstanceState, apply_turn
 from perdure.schemas.codec import (
+    UnknownFormat,
+    WireError,
     decode_attempt,
     decode_carried,
     decode_checkpoint,
@@ -30,6 +32,17 @@ from .reader import Accepted, RunState, Void, read_record
 from .state import PartitionState
 
 STATES_CACHED = 2_000
+# What decoding and folding raise where a record is not an owner's. Faults of log and store are none of these.
+_NOT_OURS = (
+    WireError,
+    UnknownFormat,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
 
 
 class PartitionRefused(Exception):
@@ -77,15 +90,18 @@ class CatchUp:
             )
         if not isinstance(verdict, Accepted):
             return
-        if verdict.kind == RecordKind.CLAIM:
-            self.opening = Opening(before.offset, before.digest)
-            self.clock_skew_ms = decode_claim(verdict.body, verdict.format).time_ms - record.timestamp_ms
         take = _TAKE.get(verdict.kind)
         if take is None:
             raise PartitionRefused(
                 f"partition {self.fold.partition}, offset {record.offset}: record kind {verdict.kind} is not known to this build"
             )
-        take(self, verdict)
+        try:
+            if verdict.kind == RecordKind.CLAIM:
+                self.opening = Opening(before.offset, before.digest)
+                self.clock_skew_ms = decode_claim(verdict.body, verdict.format).time_ms - record.timestamp_ms
+            take(self, verdict)
+        except _NOT_OURS as error:
+            raise self._refusal(verdict.offset, error) from error
         self._place = (self._run.epoch, verdict.offset, verdict.previous, verdict.digest)
 
     @property
@@ -96,10 +112,20 @@ class CatchUp:
     def write(self) -> None:
         """Write what was taken since the last call."""
         if self._place[1] >= 0:
-            self.fold.write(*self._place)
+            try:
+                self.fold.write(*self._place)
+            except _NOT_OURS as error:
+                raise self._refusal(self._place[1], error) from error
         self._written.clear()
         while len(self._states) > STATES_CACHED:
             self._states.popitem(last=False)
+
+    def _refusal(self, offset: int, error: Exception) -> PartitionRefused:
+        """A record that stands rightly in the chain, and says what no owner would: whoever may write a history can (R1)."""
+        return PartitionRefused(
+            f"partition {self.fold.partition}, up to offset {offset}: a record cannot be folded: {type(error).__name__}: {error}; "
+            "run `perdure audit`"
+        )
 
     def check_whole(self) -> None:
         """Raise PartitionRefused if the log did not say all of an instance."""

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .shape import Shape
+
 CARE_MS = 120_000
 """An owner that lived for longer than this between its claim and the next one did not die of what it found there."""
 SHORT_LIVES_MAX = 2
@@ -106,6 +108,9 @@ def encode_deaths(deaths: Deaths) -> list[Any]:
         list(deaths.trying),
         deaths.trying_epoch,
     ]
+
+
+DEATHS: Shape = (str, int, int, int, [(str, int, int)], [str], int)
 
 
 def decode_deaths(fields: list[Any]) -> Deaths:

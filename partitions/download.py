@@ -14,6 +14,8 @@ from .snapshots import WINDOW_RECORDS, Kept, chunk_key, text_of
 from .upload import CHECKSUM_BYTES
 
 BATCH_ENTRIES = 1_000
+ENTRY_BYTES_MAX = 64 << 20
+_LONG_BITS = 70
 
 
 class SnapshotBroken(Exception):
@@ -85,6 +87,8 @@ class Entries:
             whole.append((key[0], value[0]))
             at = value[1]
         self.rest = data[at:]
+        if len(self.rest) > ENTRY_BYTES_MAX:
+            raise SnapshotBroken(f"an entry of more than {ENTRY_BYTES_MAX} bytes")
         self.count += len(whole)
         return whole
 
@@ -97,6 +101,8 @@ def _take_sized(data: bytes, at: int) -> tuple[bytes, int] | None:
         at += 1
         size |= (byte & 0x7F) << shift
         shift += 7
+        if shift > _LONG_BITS:
+            raise SnapshotBroken("a length that no entry has")
         if byte < 0x80:
             end = at + (size >> 1)
             return (data[at:end], end) if end <= len(data) else None

@@ -44,15 +44,18 @@ class Fold:
     def take(self, turn: Confirmed) -> None:
         """Add one accepted TURN, PARTITION or FORGOTTEN record."""
         for cursor in turn.body.cursors:
-            self._acknowledge(cursor.target, cursor.acked)
+            self._acknowledge(cursor.target, cursor.acked, self.state.decided.get(cursor.target, 0))
         self.state.apply_body(turn.body)
         over = turn.after is None or turn.after.status.terminal
         decided = turn.body.decided or over
         self.state.deaths.take_body(self.epoch, turn.instance_id, decided=decided, released=turn.body.released)
         self._changes.extend(take_changes(turn, self.partition))
 
-    def _acknowledge(self, target: int, acked: int) -> None:
+    def _acknowledge(self, target: int, acked: int, decided: int) -> None:
+        """Forget what is delivered. Raises ValueError for more than was ever sent, which no owner states."""
         known = self.state.acked.get(target, 0)
+        if acked > decided:
+            raise ValueError(f"{acked} messages to target {target} are said to be delivered, and {decided} were sent")
         self._changes.extend((outbox_key(target, sequence), None) for sequence in range(known + 1, acked + 1))
 
     def take_claim(self, offset: int, owner: str, time_ms: int, base: int) -> None:
@@ -65,7 +68,7 @@ class Fold:
         """Add what a checkpoint says about delivery, and that it might be a base itself."""
         for target in checkpoint.targets:
             if target.acked > self.state.acked.get(target.target, 0):
-                self._acknowledge(target.target, target.acked)
+                self._acknowledge(target.target, target.acked, self.state.decided.get(target.target, 0))
                 self.state.acked[target.target] = target.acked
         self.state.time_ms = max(self.state.time_ms, checkpoint.time_ms)
         if names_base:

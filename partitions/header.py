@@ -12,7 +12,7 @@ from perdure.actors.instance import InstanceState
 from perdure.schemas.events import NO_TAGS, NULL, Failure, Status
 
 from .keys import ended_key
-from .ports import Change, Store
+from .ports import Change, Store, StoreCorrupt
 
 HEADER_FORMAT = 1
 # A longer input is stored beside the header, once, so that no turn writes it again.
@@ -115,7 +115,7 @@ def _end_of(header: InstanceHeader | None) -> bytes | None:
 
 
 def read_header(store: Store, instance_id: str) -> InstanceHeader | None:
-    """The header in the store, its input included."""
+    """The header in the store, its input included. Raises StoreCorrupt."""
     value = store.get(header_key(instance_id))
     if value is None:
         return None
@@ -123,7 +123,8 @@ def read_header(store: Store, instance_id: str) -> InstanceHeader | None:
     if inline:
         return header
     beside = store.get(input_key(instance_id))
-    assert beside is not None, f"the input of {instance_id!r} is not beside its header"
+    if beside is None:
+        raise StoreCorrupt(f"the input of {instance_id!r} is not beside its header")
     return replace(header, input=beside)
 
 
@@ -154,9 +155,16 @@ def encode_header(header: InstanceHeader) -> bytes:
 
 
 def decode_header(instance_id: str, value: bytes) -> tuple[InstanceHeader, bool]:
-    """The reverse; False where the input stands beside the header, and is null here."""
-    fields: list[Any] = orjson.loads(value)
-    assert fields[0] == HEADER_FORMAT, f"a header of format {fields[0]}; this build reads {HEADER_FORMAT}"
+    """The reverse; False where the input stands beside the header, and is null here. Raises StoreCorrupt."""
+    try:
+        return _decode_header(instance_id, orjson.loads(value))
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise StoreCorrupt(f"the header of {instance_id!r} is not what this build writes: {error!r}") from error
+
+
+def _decode_header(instance_id: str, fields: list[Any]) -> tuple[InstanceHeader, bool]:
+    if fields[0] != HEADER_FORMAT:
+        raise ValueError(f"format {fields[0]}; this build reads {HEADER_FORMAT}")
     header = InstanceHeader(
         instance_id,
         fields[1],
@@ -172,7 +180,18 @@ def decode_header(instance_id: str, value: bytes) -> tuple[InstanceHeader, bool]
         fields[11] or NO_TAGS,
         *fields[12:],
     )
+    for at, kind in _KINDS:
+        if not isinstance(fields[at], kind):
+            raise TypeError(f"field {at}: {fields[at]!r:.60}")
     return header, fields[7] is not None
+
+
+# What is shown without being looked at again.
+_KINDS = (
+    *((at, int) for at in (3, 4, 6, 15, 16)),
+    *((at, str) for at in (1, 5, 12, 13, 14)),
+    (11, dict | int),
+)
 
 
 def header_view(header: InstanceHeader, partition: int, as_of: int) -> dict[str, Any]:

@@ -67,9 +67,10 @@ class VoidReason(Enum):
     DIGEST = "its digest does not fit what was accepted before it"
     OPENING = "what it states of the last record before the claim does not fit"
     PART = "it is not the next part"
+    CLAIM = "it says that it is a claim, and states what no claim can know"
 
 
-_BROKEN = frozenset({VoidReason.HOLE, VoidReason.DIGEST, VoidReason.OPENING, VoidReason.PART})
+_BROKEN = frozenset({VoidReason.HOLE, VoidReason.DIGEST, VoidReason.OPENING, VoidReason.PART, VoidReason.CLAIM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,19 @@ def read_record(state: RunState, offset: int, value: bytes | None) -> tuple[RunS
         return _end(state, offset, VoidReason.UNREADABLE, None)
     assert value is not None
     if envelope.kind == RecordKind.CLAIM and envelope.parts == 1:
+        # A turn whose kind was changed would otherwise void, in good order, all that its owner wrote after it.
+        if _states_more(envelope):
+            return _end(state, offset, VoidReason.CLAIM, envelope)
         return _open(state, offset, value, envelope)
     reason = _judge(state, offset, envelope)
     if reason is not None:
         return _end(state, offset, reason, envelope)
     return _accept(state, value, envelope)
+
+
+def _states_more(claim: Envelope) -> bool:
+    """True for what says that it is a claim and yet states where it stands (R2)."""
+    return (claim.epoch, claim.offset, claim.digest, claim.opening) != (CLOSED, NOTHING, NO_DIGEST, None)
 
 
 def _judge(state: RunState, offset: int, envelope: Envelope) -> VoidReason | None:

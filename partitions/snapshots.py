@@ -16,6 +16,8 @@ from .state import STORE_FORMAT
 SNAPSHOTS_KEPT = 2
 WINDOW_RECORDS = 64
 _MANIFEST = "/manifest"
+# Some 25 GB; what a manifest states is counted through before a piece of it was seen.
+CHUNKS_MAX = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,9 @@ def _shelf_of(partition: int, seen: dict[str, tuple[int, bytes | None]]) -> Shel
         except (WireError, UnknownFormat):
             stray.append(key)
             continue
-        if key == manifest_key(partition, manifest.offset):
+        if not 0 < manifest.chunks <= CHUNKS_MAX:
+            stray.append(key)
+        elif key == manifest_key(partition, manifest.offset):
             kept.append(Kept(manifest, position))
     kept.sort(key=lambda each: each.manifest.offset, reverse=True)
     whole = {key for each in kept for key in keys_of(each.manifest)}

@@ -11,7 +11,8 @@ import orjson
 
 from perdure.schemas.records import FIRST_LEVEL, NO_DIGEST, Checkpoint, SourceMark, TargetState, TurnBody
 
-from .deaths import Deaths, decode_deaths, encode_deaths
+from .deaths import DEATHS, Deaths, decode_deaths, encode_deaths
+from .shape import Shape, has_shape
 
 NO_BASE = -1
 
@@ -143,12 +144,32 @@ def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:
     )
 
 
+_ANCHOR: Shape = (
+    int,
+    (str, str, int, int, int, str, str),
+    int,
+    [int],
+    [(str, int, int)],
+    [(int, int)],
+    [(int, int)],
+    int,
+    int,
+    bool,
+    int,
+    DEATHS,
+)
+
+
 def decode_anchor(value: bytes) -> tuple[Anchor, PartitionState] | None:
-    """The reverse; None if another build wrote it, and the store is to be rebuilt."""
-    fields: list[Any] = orjson.loads(value)
-    if fields[0] != STORE_FORMAT:
+    """The reverse; None if it is not what this build writes, and the store is to be rebuilt."""
+    try:
+        fields: list[Any] = orjson.loads(value)
+        if not has_shape(fields, _ANCHOR) or fields[0] != STORE_FORMAT:
+            return None
+        cluster, topic, partition, epoch, offset, previous, digest = fields[1]
+        anchor = Anchor(cluster, topic, partition, epoch, offset, bytes.fromhex(previous), bytes.fromhex(digest))
+    except ValueError:
         return None
-    cluster, topic, partition, epoch, offset, previous, digest = fields[1]
     state = PartitionState(
         fields[2],
         set(fields[3]),
@@ -161,7 +182,7 @@ def decode_anchor(value: bytes) -> tuple[Anchor, PartitionState] | None:
         fields[10],
         decode_deaths(fields[11]),
     )
-    return Anchor(cluster, topic, partition, epoch, offset, bytes.fromhex(previous), bytes.fromhex(digest)), state
+    return anchor, state
 
 
 NOWHERE = Anchor("", "", -1, -1, -1, NO_DIGEST, NO_DIGEST)

@@ -50,11 +50,19 @@ def read_hub_file(directory: Path) -> HubFile:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
             raise HubRefused(f"{path} is of format {content['format']}, this build reads format {FORMAT}")
-        names = ("hub", "cluster_id", "history_topic_id", "partition_count")
-        return HubFile(HubIdentity(*(content[name] for name in names)))
+        identity = HubIdentity(
+            *(content[name] for name in ("hub", "cluster_id", "history_topic_id", "partition_count"))
+        )
+        texts = (identity.hub, identity.cluster_id, identity.history_topic_id)
+        count = identity.partition_count
+        if not all(isinstance(text, str) for text in texts) or type(count) is not int or count < 1:
+            raise ValueError(
+                f"expected a hub, a cluster_id, a history_topic_id and a partition_count of at least 1, found {identity}"
+            )
+        return HubFile(identity)
     except FileNotFoundError:
         raise HubMissing(f"there is no hub in {directory}; `perdure dev` creates one") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HubRefused(f"{path} cannot be read: {error!r}") from error
 
 

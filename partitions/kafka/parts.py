@@ -14,6 +14,8 @@ from ..ports import LogRecord
 PART = "perdure-part"
 PART_BYTES = 900_000
 INCOMPLETE_MAX = 16
+# More than the largest answer has; who writes more keeps nobody's memory.
+PARTS_MAX = 64
 
 Headers = list[tuple[str, bytes]]
 
@@ -44,6 +46,8 @@ class Joining:
             name, part, count = place.decode().split("/")
             number, last = int(part), int(count) - 1
         except ValueError:
+            return None
+        if not 0 < last < PARTS_MAX:
             return None
         parts = self._incomplete.setdefault(name, [])
         if number != len(parts):

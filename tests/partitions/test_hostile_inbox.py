@@ -4,7 +4,7 @@ from typing import cast
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.audit import audit_records, read_log
@@ -12,6 +12,7 @@ from perdure.audit.report import Blame
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import encode_inbound
 from perdure.schemas.messages import Body, Inbound, Query, QueryKind, ReplyCode, ReplyTo
+from tests.fuzzing import fuzzed
 from tests.partitions.cluster import Cluster, Member
 from tests.partitions.hostile import RECORDS
 
@@ -42,7 +43,7 @@ def check_whole(cluster: Cluster) -> None:
 
 
 @given(st.lists(RECORDS, min_size=1, max_size=8))
-@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
+@fuzzed(250)
 def test_no_record_stalls_or_crashes_a_partition_now_or_in_its_recovery(records: list[bytes | None]) -> None:
     cluster, member = owned()
     for number, record in enumerate(records):

@@ -18,6 +18,7 @@ from perdure.schemas.avro import RecordSchema, UnknownFormat, WireError, shipped
 from perdure.schemas.events import ExecutionResumed, Failure, TaskCompleted, TaskFailed, TimerFired, UnknownEvent
 from perdure.schemas.record_codec import BODIES, FORMATS
 from perdure.schemas.writer import FAILURE_LINKS_MAX, make_encode
+from tests.fuzzing import fuzzed
 from tests.schemas.values import EVENTS, RECORDS, TRAVELLING, any_of, messages, unknown_events
 
 ENCODE: dict[type[Any], Callable[[Any], bytes]] = {
@@ -189,7 +190,7 @@ DECODERS: list[Callable[[bytes], Any]] = [
 
 
 @given(st.sampled_from(DECODERS), st.binary(max_size=200))
-@settings(max_examples=4000)
+@fuzzed(4000)
 def test_decoders_meet_arbitrary_bytes_with_nothing_but_a_wire_error(
     decode: Callable[[bytes], Any], data: bytes
 ) -> None:
@@ -198,7 +199,7 @@ def test_decoders_meet_arbitrary_bytes_with_nothing_but_a_wire_error(
 
 
 @given(messages(), st.data())
-@settings(max_examples=1000)
+@fuzzed(1000)
 def test_a_damaged_message_is_read_or_refused(message: ms.Inbound, data: st.DataObject) -> None:
     value = bytearray(codec.encode_inbound(message))
     for _ in range(data.draw(st.integers(1, 3))):

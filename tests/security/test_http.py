@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure import health
@@ -22,6 +22,7 @@ from perdure.serve.connection import PatientConnection
 from perdure.serve.server import bind
 from tests.client.hub import RunningHub
 from tests.e2e.workers import until
+from tests.fuzzing import fuzzed
 
 TOKEN = "the-token-of-this-test"
 BRIEF_SECONDS = 0.4
@@ -388,7 +389,7 @@ ANYTHING = st.recursive(
 FIELDS = ("name", "input", "instance_id", "tags", "start_at", "if_exists", "replace_statuses", "events", "reason")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@fuzzed(40)
 @given(st.dictionaries(st.sampled_from(FIELDS), ANYTHING, max_size=5) | ANYTHING, st.text(max_size=30))
 def test_no_body_and_no_query_fails_inside(http: httpx.Client, body: Any, text: str) -> None:
     # As Python writes it, with values that JSON has not.

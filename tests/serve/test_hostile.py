@@ -8,7 +8,7 @@ from urllib.parse import quote_from_bytes
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.client import AsyncClient
@@ -16,9 +16,10 @@ from perdure.serve import ApiServer, create_api
 from perdure.serve.boundary import BODY_BYTES_MAX
 from perdure.serve.server import bind
 from tests.client.hub import LIMIT, RunningHub
+from tests.fuzzing import fuzzed
 
 JSON = {"Content-Type": "application/json"}
-FUZZ = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+FUZZ = fuzzed(150)
 
 
 @pytest.fixture(scope="module")

@@ -99,11 +99,27 @@ def read_export(path: Path) -> dict[int, list[LogRecord]]:
 
 
 def _parse(line: Any) -> tuple[int, LogRecord]:
-    key, value = line["key"], line["value"]
+    if not isinstance(line, dict):
+        raise ValueError(f"a {type(line).__name__}")
     record = LogRecord(
-        offset=int(line["offset"]),
-        key=b64decode(key["base64"], validate=True) if isinstance(key, dict) else None if key is None else key.encode(),
-        value=None if value is None else b64decode(value, validate=True),
-        timestamp_ms=int(line["timestamp_ms"]),
+        offset=_whole(line, "offset"),
+        key=_read_key(line["key"]),
+        value=None if line["value"] is None else b64decode(line["value"], validate=True),
+        timestamp_ms=_whole(line, "timestamp_ms"),
     )
-    return int(line["partition"]), record
+    return _whole(line, "partition"), record
+
+
+def _whole(line: dict[str, Any], name: str) -> int:
+    number = line[name]
+    if type(number) is not int:
+        raise ValueError(f"{number!r:.40} as its {name}")
+    return number
+
+
+def _read_key(key: Any) -> bytes | None:
+    if isinstance(key, dict):
+        return b64decode(key["base64"], validate=True)
+    if key is not None and not isinstance(key, str):
+        raise ValueError(f"{key!r:.40} as its key")
+    return None if key is None else key.encode()

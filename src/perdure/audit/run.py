@@ -79,7 +79,7 @@ class Run:
         if stated is None or void.broken:
             self._report(offset, "R3", f"void, and no owner left it so: {reason.value}")
             return
-        if stated.epoch not in self._claims and stated.epoch >= self._trimmed_before:
+        if stated.epoch not in self._claims and not 0 <= stated.epoch < self._trimmed_before:
             self._report(offset, "R2", f"void, and states epoch {stated.epoch}, where no claim is")
         elif reason == VoidReason.OTHER_OFFSET:
             message = f"states offset {stated.offset}, which ended epoch {void.ended}; no later claim shows that its owner noticed"

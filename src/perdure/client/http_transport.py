@@ -23,9 +23,10 @@ from perdure.schemas.messages import Purge, ReusePolicy
 from perdure.schemas.views import time_to_json
 from perdure.segments import to_segment
 
-from .requests import ListRequest, Started, StartRequest
+from .answers import reading_answer
+from .requests import ListRequest, Started, StartRequest, started_of
 from .transport import Change, Ticket
-from .views import View, decode_json, encode_json, held_of
+from .views import View, decode_json, encode_json
 
 WAIT_SECONDS = 20.0
 _ANSWER_SECONDS = 10.0
@@ -86,8 +87,7 @@ class HttpTransport:
                 request.instance_id,
                 request.request_id,
             ) from error
-        view = decode_json(answer.content)
-        return Started(view["instance_id"], view["execution_id"], view["created"], held_of(view["held"])), None
+        return started_of(_read(answer), request.instance_id), None
 
     async def change(self, instance_id: str, change: Change, request_id: str, seconds: float) -> None:
         method, tail, json, params = _change_call(change)
@@ -115,7 +115,7 @@ class HttpTransport:
                 if not self._reached:
                     raise
             else:
-                view: View = decode_json(answer.content)
+                view = _read(answer)
                 if answer.status_code == 200:
                     return view
             if time.monotonic() >= until:
@@ -134,8 +134,7 @@ class HttpTransport:
         return await self._read(_Call("GET", f"{_path(instance_id)}/history"), seconds)
 
     async def _read(self, call: _Call, seconds: float) -> View:
-        view: View = decode_json((await self._send(call, seconds)).content)
-        return view
+        return _read(await self._send(call, seconds))
 
     async def _send(self, call: _Call, seconds: float) -> httpx.Response:
         """Send until it is answered. Raises what the API says, HubUnavailable if it was never reached, NoAnswer."""
@@ -175,6 +174,15 @@ class HttpTransport:
         return await self._http.request(
             call.method, call.path, content=call.json, params=params or None, headers=headers, timeout=timeout
         )
+
+
+def _read(answer: httpx.Response) -> View:
+    """An answer that is good, as the object that every one of ours is. Raises HubRefused."""
+    with reading_answer(masked(str(answer.request.url))):
+        view = decode_json(answer.content)
+        if not isinstance(view, dict):
+            raise TypeError(f"a {type(view).__name__}")
+        return view
 
 
 def _pauses() -> Iterator[float]:
@@ -226,7 +234,7 @@ def error_of(answer: httpx.Response) -> PerdureError:
     try:
         problem: View = decode_json(answer.content)
         code, detail = str(problem["type"]).rpartition(":")[2], str(problem["detail"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return NoAnswer(
             f"{masked(str(answer.request.url))} answered {answer.status_code}, and not as Perdure's API does"
         )

@@ -22,6 +22,7 @@ from perdure.partitions.ports import BufferFull, Log, ReplyReader
 from perdure.schemas.codec import WireError, decode_reply, encode_inbound
 from perdure.schemas.messages import Body, Inbound, Purge, Query, QueryKind, RaiseLevel, Reply, ReplyCode, ReplyTo
 
+from .answers import reading_answer
 from .hubs import open_errors
 from .merging import merge_pages
 from .requests import ListRequest, Started, StartRequest, check_size, judge, judge_purge, judge_start
@@ -290,9 +291,10 @@ class LogTransport:
             query = Query(QueryKind.HISTORY, orjson.dumps({"from": begin}))
             reply, _ = await self._request(instance_id, query, uuid4().hex, until)
             view = judge(reply.code, reply.body, instance_id)
-            turns += view["turns"]
-            begin = view["next"]
-        return {"instance": view["instance"], "turns": turns}
+            with reading_answer(f"the history of {instance_id!r}"):
+                turns += view["turns"]
+                begin = _next_turn(view["next"], begin)
+        return {"instance": view.get("instance"), "turns": turns}
 
     async def list(self, request: ListRequest, seconds: float) -> View:
         opened = await self._ready()
@@ -308,9 +310,10 @@ class LogTransport:
             silent.update((partition, None) for partition, page in zip(asked, pages, strict=True) if page is None)
             if len(silent) == opened.partition_count:
                 raise NoAnswer(f"none of the {opened.partition_count} partitions answered; is a worker running?")
-            more, after = merge_pages([page for page in pages if page is not None], min(wanted, 1000))
+            with reading_answer("a list"):
+                more, after = merge_pages([page for page in pages if page is not None], min(wanted, 1000))
             instances += more
-            if after is None or len(instances) >= request.limit:
+            if after is None or len(instances) >= request.limit or opened.loop.time() >= until:
                 return {"instances": instances, "next": after, "silent": sorted(silent)}
 
     async def _list_one(self, partition: int, arguments: View, until: float) -> View | None:
@@ -352,6 +355,13 @@ class LogTransport:
         below = [view["partition"] for view in found if view["level"] < wanted]
         await asyncio.gather(*(self._ask_partition(partition, RaiseLevel(wanted), until) for partition in below))
         return await self.partitions(seconds)
+
+
+def _next_turn(following: Any, begin: int) -> int | None:
+    """Where a history goes on: always further on, so that it comes to an end."""
+    if following is None or (isinstance(following, int) and following > begin):
+        return following
+    raise ValueError(f"it goes on with turn {following!r:.40} after turn {begin}")
 
 
 def _nobody(partition: int, ticket: Ticket) -> str:

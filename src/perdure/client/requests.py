@@ -42,6 +42,7 @@ from perdure.schemas import messages as ms
 from perdure.schemas.events import Status
 from perdure.schemas.messages import ReplyCode, ReusePolicy
 
+from .answers import reading_answer
 from .views import Held, Instance, View, decode_json, held_of
 
 
@@ -307,24 +308,33 @@ STATUSES = tuple(status.name for status in Status if status != Status.CONTINUED_
 
 def judge(code: int, body: bytes, instance_id: str) -> View:
     """The body of an answer that says yes. Raises RequestRefused or one of its kinds."""
-    fields: View = decode_json(body) or {}
-    if code in (ReplyCode.OK, ReplyCode.HELD, ReplyCode.ENDED):
-        return fields
-    refusal = _REFUSALS.get(ReplyCode(code), RequestRefused)
-    raise refusal(_with_advice(str(fields.get("message", "")), refusal), instance_id)
+    with reading_answer(repr(instance_id)):
+        fields = decode_json(body) or {}
+        if not isinstance(fields, dict):
+            raise TypeError(f"a {type(fields).__name__}")
+        if code in (ReplyCode.OK, ReplyCode.HELD, ReplyCode.ENDED):
+            return fields
+        refusal = _REFUSALS.get(ReplyCode(code), RequestRefused)
+        raise refusal(_with_advice(str(fields.get("message", "")), refusal), instance_id)
 
 
 def judge_start(code: int, body: bytes, instance_id: str) -> Started:
-    fields = judge(code, body, instance_id)
-    return Started(
-        fields["instance_id"], fields["execution_id"] or "", bool(fields["created"]), held_of(fields.get("held"))
-    )
+    return started_of(judge(code, body, instance_id), instance_id)
+
+
+def started_of(view: View, instance_id: str) -> Started:
+    """The start that a view tells of, which must be of this instance."""
+    with reading_answer(repr(instance_id)):
+        if view["instance_id"] != instance_id:
+            raise ValueError(f"it is about {view['instance_id']!r:.200}")
+        return Started(instance_id, str(view["execution_id"] or ""), bool(view["created"]), held_of(view.get("held")))
 
 
 def judge_purge(code: int, body: bytes, instance_id: str) -> None:
     """The one refusal of a purge is that of a running instance."""
     if code == ReplyCode.REFUSED:
-        raise InstanceNotFinished(str(decode_json(body).get("message", "")), instance_id)
+        with reading_answer(repr(instance_id)):
+            raise InstanceNotFinished(str(decode_json(body).get("message", "")), instance_id)
     judge(code, body, instance_id)
 
 

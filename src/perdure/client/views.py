@@ -14,6 +14,8 @@ from perdure.actors.values import decode_plain
 from perdure.schemas.events import Failure, Status
 from perdure.schemas.views import HistoryTurn, turn_from_json
 
+from .answers import reading_answer
+
 View = dict[str, Any]
 
 
@@ -106,7 +108,12 @@ def encode_json(value: Any) -> bytes:
 
 
 def instance_of(view: View) -> Instance:
-    """The instance that a view shows."""
+    """The instance that a view shows. Raises HubRefused."""
+    with reading_answer("an instance"):
+        return _instance_of(view)
+
+
+def _instance_of(view: View) -> Instance:
     held = view["held"]
     return Instance(
         instance_id=view["instance_id"],
@@ -142,11 +149,13 @@ def failure_of(view: View | None) -> Failure | None:
 
 
 def page_of(view: View) -> Page:
-    return Page(tuple(instance_of(each) for each in view["instances"]), view["next"], tuple(view.get("silent", ())))
+    with reading_answer("a list"):
+        return Page(tuple(map(instance_of, view["instances"])), view["next"], tuple(view.get("silent", ())))
 
 
 def history_of(view: View) -> History:
-    return History(instance_of(view["instance"]), tuple(view["turns"]))
+    with reading_answer("a history"):
+        return History(instance_of(view["instance"]), tuple(view["turns"]))
 
 
 def _time(text: str) -> datetime:

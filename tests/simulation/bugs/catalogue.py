@@ -39,6 +39,7 @@ OWNERSHIP = (
                 "RecordKind.CLAIM, FIRST_LEVEL, -1,",
                 "RecordKind.CLAIM, FIRST_LEVEL, counter,",
             ),
+            Edit("partitions.reader:read_record", "if _states_more(envelope):", "if False:"),
             Edit("partitions.reader:_open", "epoch=offset,", "epoch=claim.epoch,"),
             Edit("partitions.reader:_open", "RunState(offset, offset,", "RunState(offset, claim.epoch,"),
         ),
