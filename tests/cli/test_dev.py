@@ -130,6 +130,11 @@ def test_where_nobody_runs_it_reads_open_the_directory_and_the_rest_says_what_to
         assert "nobody runs the hub in" in done.err
         assert "start `perdure dev`" in done.err
     assert before == files_of(project / ".perdure")
+    # The log is the truth: a store that cannot be read is passed over.
+    for current in (project / ".perdure" / "stores").glob("partition-*/CURRENT"):
+        current.write_text("nonsense\n")
+    assert running["get w-1"]["result"] == perdure_here("get", "w-1", "--json", cwd=project).json["result"]
+    assert 2 == len(perdure_here("list", "--json", cwd=project).json["instances"])
 
 
 def files_of(directory: Path) -> dict[str, bytes]:

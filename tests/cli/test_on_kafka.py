@@ -101,6 +101,14 @@ def test_a_topic_with_retention_is_refused_by_describe_and_by_a_worker(
         assert "kafka-configs --alter" in done.err
 
 
+def test_a_second_worker_on_one_directory_is_refused_with_the_way_out(hub: Hub) -> None:
+    (state,) = hub.directory.glob("state-*")
+    done = perdure("worker", "--port", "0", "--dir", str(state), cwd=hub.directory)
+
+    assert 7 == done.code
+    assert "in use by another process; give each process a directory of its own" in done.err
+
+
 def retention_of(milliseconds: str) -> ConfigEntry:
     from confluent_kafka.admin import AlterConfigOpType
 
@@ -197,17 +205,17 @@ def ended(hub: Hub, prefix: str) -> set[str]:
 
 
 def test_a_line_of_json_from_kcat_is_a_start(hub: Hub) -> None:
-    """As the README shows it; where there is no kcat, the next test sends the same bytes."""
-    kcat = shutil.which("kcat") or shutil.which("kafkacat")
-    if kcat is None:
+    """README's own line; where there is no kcat, the next test sends the same bytes."""
+    if shutil.which("kcat") is None:
         pytest.skip("no kcat here: install it (Debian: apt-get install kcat) to run the README's own line")
-    lines = "".join(f'{{"start": "welcome", "id": "kcat-{number}", "input": ["Ada"]}}\n' for number in range(3))
-    subprocess.run(
-        [kcat, "-P", "-b", hub.servers, "-t", f"{hub.name}.inbox"], input=lines, text=True, check=True, timeout=60
-    )
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (line,) = [each.strip() for each in readme.splitlines() if each.strip().startswith("echo") and "kcat" in each]
+    assert "-b 127.0.0.1:9092 -t orders.inbox" in line
+    command = line.replace("127.0.0.1:9092", hub.servers).replace("orders.inbox", f"{hub.name}.inbox")
+    subprocess.run(["sh", "-c", command], check=True, timeout=60)
 
-    until(lambda: {"kcat-0", "kcat-1", "kcat-2"} == ended(hub, "kcat-"))
-    assert ["hello Ada"] == hub("get", "kcat-0", "--json").json["result"]
+    until(lambda: {"w-2"} == ended(hub, "w-2"))
+    assert ["hello Ada"] == hub("get", "w-2", "--json").json["result"]
 
 
 def test_the_same_bytes_from_any_producer_are_a_start(hub: Hub) -> None:
