@@ -1,0 +1,73 @@
+"""docs/PROGRAMMING_MODEL.md is a program that runs, and its tables are true."""
+
+import re
+import sys
+from dataclasses import fields
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from perdure import Limits
+from perdure.errors import InstanceCanceled, OrchestrationFailed
+from perdure.testing import run
+
+DOC = (Path(__file__).resolve().parent.parent.parent / "docs" / "PROGRAMMING_MODEL.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def program() -> Any:
+    """The code of the page as a module."""
+    module = ModuleType("programming_model_page")
+    sys.modules[module.__name__] = module
+    exec("\n\n".join(re.findall(r"```python\n(.*?)```", DOC, re.DOTALL)), module.__dict__)
+    yield module
+    del sys.modules[module.__name__]
+
+
+def test_the_program_of_the_page_does_what_the_page_says(program: Any) -> None:
+    with run(program.app) as env:
+
+        def order(*items: str) -> Any:
+            return program.Order(UUID(int=7), list(items), env.now + timedelta(days=1))
+
+        approved = env.start(program.sell, order("hat", "coat"))
+        approved.raise_event("approved", True)
+        assert ["hat, reserved under 1", "coat, reserved under 2"] == approved.result()
+
+        refunds = env.fake(program.refund, "refunded")
+        with pytest.raises(OrchestrationFailed, match="nobody approved it"):
+            env.run(program.sell, order("hat"))
+        canceled = env.start(program.sell, order("hat"))
+        canceled.cancel("changed my mind")
+        with pytest.raises(InstanceCanceled):
+            canceled.result()
+        assert 2 == len(refunds.calls)
+
+        before = env.now
+        assert ["sold out: yeti"] == env.run(program.sell, order("yeti"))
+        assert timedelta(seconds=1 + 2 + 4 + 8) == env.now - before
+        with pytest.raises(OrchestrationFailed, match="there are none"):
+            env.run(program.sell, order("unicorn"))
+
+        counter = env.start(program.counter, 0)
+        for number in (1, 2, 3, 0):
+            counter.raise_event("ADD", number)
+        assert 6 == counter.result()
+        assert "hello Ada" == env.run(program.greet, "Ada")
+
+
+def test_the_table_of_limits_is_that_of_the_code() -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\d, s]+) \|", DOC, re.MULTILINE)
+    documented = {}
+    for names, values in rows:
+        keys = re.findall(r"\w+", names)
+        found = [float(value.replace(",", "")) for value in re.findall(r"\d+(?:,\d{3})*", values)]
+        documented.update(zip(keys, found if len(found) == len(keys) else found * len(keys), strict=True))
+
+    known = {each.name: float(getattr(Limits(), each.name)) for each in fields(Limits)}
+    assert {name: known[name] for name in documented} == documented
+    assert len(documented) > 8
