@@ -5,6 +5,7 @@ delivery of many events equals as many deliveries. What a replay decides is comp
 """
 
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from inspect import isawaitable
 from typing import Any, NoReturn, cast
 
@@ -41,6 +42,7 @@ class CoroutineExecutor:
         "_is_generator",
         "_settings",
         "_turns",
+        "_variables",
         "definition",
         "execution",
     )
@@ -53,6 +55,8 @@ class CoroutineExecutor:
         self._settings = settings
         self._context = OrchestrationContext(self.execution, definition)
         self._guard = LoopGuard()
+        # Context variables that the code sets (decimal's precision is one) are its own, and no other instance's.
+        self._variables = Context()
         self._code: Any = None
         self._is_generator = False
         self._awaited: Task[Any] | None = None
@@ -126,7 +130,7 @@ class CoroutineExecutor:
         previous = get_loop()
         set_loop(self._guard)
         try:
-            found = self._resume(awaited) if thrown is None else self._code.throw(thrown)
+            found = self._resume(awaited) if thrown is None else self._variables.run(self._code.throw, thrown)
             while self._is_ours(found) and found.done:
                 found = self._resume(found)
             self._awaited = found
@@ -142,12 +146,12 @@ class CoroutineExecutor:
     def _resume(self, awaited: Task[Any] | None) -> Any:
         """Go on with what was awaited. A coroutine takes the result from the task itself."""
         if awaited is None or not self._is_generator:
-            return self._code.send(None)
+            return self._variables.run(self._code.send, None)
         try:
             result = awaited.get_result()
         except BaseException as error:  # noqa: BLE001 - it is the task's, and belongs to the code
-            return self._code.throw(error)
-        return self._code.send(result)
+            return self._variables.run(self._code.throw, error)
+        return self._variables.run(self._code.send, result)
 
     def _is_ours(self, found: object) -> bool:
         if not isinstance(found, Task) or (found.owner is not self.execution and found.owner is not None):
@@ -200,7 +204,7 @@ class CoroutineExecutor:
         held, self._code = [self._code], None
         if held[0] is not None:
             self.execution.closed = True
-            _close(held, self._guard)
+            _close(held, self._guard, self._variables)
 
     def _take_started(self, event: ev.ExecutionStarted) -> None:
         assert self._code is None
@@ -219,7 +223,7 @@ class CoroutineExecutor:
         previous = get_loop()
         set_loop(self._guard)
         try:
-            code = self.definition.function(*arguments)
+            code = self._variables.run(self.definition.function, *arguments)
         except BaseException as error:  # noqa: BLE001 - a plain function runs here, whole
             self._raise(error)
             return
@@ -300,7 +304,7 @@ def _is_engines(decision: HistoryEvent) -> bool:
     )
 
 
-def _close(held: list[Any], guard: LoopGuard) -> None:
+def _close(held: list[Any], guard: LoopGuard, variables: Context) -> None:
     """Close the code in `held`, which may try to go on: each await on its way out ends in GeneratorExit. Raises TurnInterrupted
     where it takes too long."""
     previous = get_loop()
@@ -308,7 +312,7 @@ def _close(held: list[Any], guard: LoopGuard) -> None:
     try:
         for _ in range(_CLOSE_ATTEMPTS):
             try:
-                held[0].close()
+                variables.run(held[0].close)
             except (KeyboardInterrupt, TurnInterrupted):
                 raise
             except BaseException:  # noqa: BLE001, S110 - nobody is left to tell
