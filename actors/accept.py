@@ -182,9 +182,16 @@ def _accept_raise(intake: Intake, message: Inbound) -> None:
     body = cast("ms.RaiseEvent", message.body)
     if intake.draft is None:
         intake.unroutable.append((message, f"event {body.name!r} for an instance that does not exist"))
-    if intake.running(message) is not None:
-        intake.add(ev.EventRaised(body.name, body.input, message.request_id))
-        intake.answer(message, ReplyCode.OK)
+    draft, limit = intake.running(message), intake.setting.limits.history_events_max
+    if draft is None:
+        return
+    if len(draft.undelivered) >= limit:
+        reason = f"event {body.name!r}: {limit} events wait for instance {intake.instance_id!r}, and no more are kept"
+        intake.unroutable.append((message, reason))
+        intake.answer(message, ReplyCode.REFUSED, reason)
+        return
+    intake.add(ev.EventRaised(body.name, body.input, message.request_id))
+    intake.answer(message, ReplyCode.OK)
 
 
 def _accept_cancel(intake: Intake, message: Inbound) -> None:

@@ -4,7 +4,7 @@ Rules of this file: events are delivered one by one, in history's order, and aft
 delivery of many events equals as many deliveries. What a replay decides is compared with what history says, turn by turn.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextvars import Context
 from inspect import isawaitable
 from typing import Any, NoReturn, cast
@@ -106,7 +106,7 @@ class CoroutineExecutor:
     def _deliver(self, events: Iterable[HistoryEvent], now_ms: int) -> list[HistoryEvent]:
         execution = self.execution
         decisions: list[HistoryEvent] = []
-        execution.decisions, execution.now_ms = decisions, now_ms
+        execution.decisions, execution.decided_bytes, execution.now_ms = decisions, 0, now_ms
         self._turns += 1
         loop = get_loop()
         execution.running = True
@@ -140,6 +140,10 @@ class CoroutineExecutor:
             self._raise(error)
         finally:
             set_loop(previous)
+        self._check_guard()
+
+    def _check_guard(self) -> None:
+        """Hold for what was asked of asyncio's loop, also where the code swallowed the refusal."""
         if self._guard.caught is not None:
             self._hold(str(self._guard.caught), "foreign-await")
 
@@ -170,7 +174,7 @@ class CoroutineExecutor:
                 )
             result = self.definition.result_codec.encode(value)
             execution.check_payload(f"{self.definition.label}, result", result)
-        except ValueRefused as refusal:
+        except Exception as refusal:  # noqa: BLE001 - the author's value may do anything when it is looked at
             refusal.__suppress_context__ = True  # that the code ended (StopIteration) is not what went wrong
             self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(refusal)))
         else:
@@ -184,7 +188,7 @@ class CoroutineExecutor:
         if isinstance(error, TurnInterrupted):
             raise turn_too_long(self.execution.limits.turn_seconds_max)
         if isinstance(error, OrchestrationCanceled):
-            failure = Failure("OrchestrationCanceled", str(error), retriable=False)
+            failure = Failure("OrchestrationCanceled", failure_of(error).message, retriable=False)
             self._complete(ev.ExecutionCompleted(Status.CANCELED, failure=failure))
         else:
             self._complete(ev.ExecutionCompleted(Status.FAILED, failure=failure_of(error)))
@@ -229,12 +233,13 @@ class CoroutineExecutor:
             return
         finally:
             set_loop(previous)
-        if not hasattr(code, "send"):
-            self._return(code)
+        if isinstance(code, Coroutine | Generator):
+            self._code = code
+            self._is_generator = not isinstance(code, Coroutine)
+            self._run(None)
             return
-        self._code = code
-        self._is_generator = hasattr(code, "gi_frame")
-        self._run(None)
+        self._check_guard()
+        self._return(code)
 
     def _take_task_completed(self, event: ev.TaskCompleted | ev.SubOrchestrationInstanceCompleted) -> None:
         self.execution.complete(event.task_id, event.result)

@@ -64,6 +64,7 @@ class Execution:
         "closed",
         "continuation",
         "continue_saves_events",
+        "decided_bytes",
         "decisions",
         "delivered",
         "ended",
@@ -92,6 +93,7 @@ class Execution:
         self.closed = False
         self.ended = False
         self.decisions: list[HistoryEvent] = []
+        self.decided_bytes = 0
         self.last_task_id = 0
         self.pending: dict[int, CancellableTask[Any]] = {}
         self.waiting: dict[str, deque[ExternalTask[Any]]] = {}
@@ -149,6 +151,13 @@ class Execution:
             )
 
     def check_payload(self, what: str, data: bytes) -> None:
+        """Raise ValueRefused for one payload that is too large, and LimitExceeded for too much of them in one turn."""
+        self.decided_bytes += len(data)
+        if self.decided_bytes > self.limits.decided_bytes_per_turn_max and not self.closed:
+            raise LimitExceeded(
+                f"more than {self.limits.decided_bytes_per_turn_max} bytes of payloads without waiting for anything; "
+                "await some tasks first, or pass references"
+            )
         limit = self.limits.payload_bytes_max
         if len(data) > limit:
             raise ValueRefused(

@@ -9,6 +9,8 @@ from typing import Protocol
 
 from perdure.schemas.events import HistoryEvent
 
+REASON_CHARS_MAX = 2_000
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedTurn:
@@ -59,8 +61,9 @@ class InstanceHeld(Exception):
     end. Derived, never a fact: another owner, other code or `resume` tries again. `reason` teaches the author."""
 
     def __init__(self, reason: str, *, kind: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+        # It may quote what the author's code made up, and is kept beside the instance.
+        self.reason = reason[:REASON_CHARS_MAX].encode("utf-8", "backslashreplace").decode()
+        super().__init__(self.reason)
         self.kind = kind
 
 

@@ -30,7 +30,10 @@ def type_name(kind: type[BaseException]) -> str:
 
 def failure_of(error: BaseException) -> Failure:
     """What went wrong, as data. Never raises, whatever the author's exception does when it is asked."""
-    return _failure_of(error, CAUSES_MAX)
+    try:
+        return _failure_of(error, CAUSES_MAX)
+    except Exception as broken:  # noqa: BLE001 - of an exception's class anything may be overridden
+        return Failure("Exception", f"(it could not be described: {type(broken).__name__})")
 
 
 def _failure_of(error: BaseException, links_left: int) -> Failure:

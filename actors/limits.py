@@ -14,6 +14,7 @@ class Limits:
     payload_bytes_max: int = 1_000_000
     history_events_max: int = 50_000
     decisions_per_turn_max: int = 10_000
+    decided_bytes_per_turn_max: int = 50_000_000
     tasks_pending_max: int = 10_000
     instance_id_chars_max: int = 200
     event_name_chars_max: int = 200

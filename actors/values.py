@@ -45,6 +45,8 @@ class Codec:
             return self._encode(value)
         except ValueRefused as refusal:
             raise ValueRefused(f"{self.what}: {refusal}", refusal.path) from refusal.__cause__
+        except Exception as error:
+            raise self._author_raised(error) from error
 
     def decode(self, data: bytes) -> Any:
         """The value of JSON `data`. Raises ValueRefused."""
@@ -52,6 +54,12 @@ class Codec:
             return self._decode(data)
         except ValueRefused as refusal:
             raise ValueRefused(f"{self.what}: {refusal}", refusal.path) from refusal.__cause__
+        except Exception as error:
+            raise self._author_raised(error) from error
+
+    def _author_raised(self, error: Exception) -> ValueRefused:
+        """The author's own validators, serializers and constructors may raise anything."""
+        return ValueRefused(f"{self.what}: {type(error).__name__} while it was read or written: {error!s:.200}")
 
 
 def coder_of(annotation: Any, what: str) -> tuple[Encode, Decode]:

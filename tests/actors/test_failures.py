@@ -326,7 +326,14 @@ def endless() -> Exception:
     raise AssertionError
 
 
+class OddCause(Exception):
+    @property
+    def __cause__(self) -> BaseException:  # type: ignore[override]
+        raise RuntimeError("no cause")
+
+
 ODD: list[BaseException] = [
+    OddCause("x"),
     NoText(), OddArguments(), OddModule("x"), LoneName("x"), LongName("x"), chained(500), in_a_ring(), deep(), endless(),
     ValueError("\ud800" * 3), ValueError("x" * 1_000_000), ValueError({1, 2}), ValueError(object()), KeyError(), SystemExit(3),
     UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"), ExceptionGroup("g", [NoText()]), StopIteration(5), ValueError(float("nan")),

@@ -187,6 +187,28 @@ def test_too_many_decisions_in_one_turn_are_refused() -> None:
     assert "LimitExceeded: more than 8 decisions without waiting for anything" in why_refused(ask, LIMITS)
 
 
+def test_too_many_bytes_decided_in_one_turn_are_refused_and_counted_anew_in_each() -> None:
+    limits = Limits(decided_bytes_per_turn_max=1_000)
+
+    def at_once(ctx: OrchestrationContext) -> Any:
+        return when_all([ctx.call_activity("echo", "x" * 400) for _ in range(3)])
+
+    def result_too(ctx: OrchestrationContext) -> str:
+        ctx.set_custom_status("x" * 800)
+        return "x" * 400
+
+    async def one_by_one(ctx: OrchestrationContext) -> None:
+        for _ in range(5):
+            await ctx.call_activity("echo", "x" * 400)
+
+    assert "LimitExceeded: more than 1000 bytes of payloads without waiting for anything" in why_refused(
+        at_once, limits
+    )
+    assert "more than 1000 bytes of payloads" in why_refused(result_too, limits)
+    with run(app_of(one_by_one, limits)) as env:
+        assert env.run("asks") is None
+
+
 def test_decisions_are_counted_anew_in_each_turn() -> None:
     app = App(limits=LIMITS)
 

@@ -254,6 +254,64 @@ def test_a_foreign_await_that_the_code_swallows_holds_all_the_same(code: Code) -
     assert "asyncio's" in why_held(replace)
 
 
+def test_a_plain_function_that_swallows_it_is_held_too() -> None:
+    def plain(ctx: OrchestrationContext) -> str:
+        with contextlib.suppress(BaseException):
+            asyncio.get_running_loop().call_soon(print)
+        return "nothing happened"
+
+    assert "asyncio's call_soon" in why_held(plain)
+
+
+class OddAwaitable:
+    def __await__(self) -> Generator[Any, None, None]:
+        yield self
+
+    def __repr__(self) -> str:
+        return "odd \ud800" + "x" * 10_000
+
+
+class NoRepr(OddAwaitable):
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class OddResult:
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+def test_whatever_an_authors_object_does_when_it_is_looked_at_no_partition_is_harmed() -> None:
+    async def awaits(ctx: OrchestrationContext) -> None:
+        await OddAwaitable()
+
+    async def awaits_no_text(ctx: OrchestrationContext) -> None:
+        await NoRepr()
+
+    def returns(ctx: OrchestrationContext) -> Any:
+        return OddResult()
+
+    def returns_awaitable(ctx: OrchestrationContext) -> Any:
+        return NoRepr()
+
+    async def cancels_itself(ctx: OrchestrationContext) -> None:
+        raise OrchestrationCanceled("odd \ud800")
+
+    app = app_of(awaits)
+    for code in (awaits_no_text, returns, returns_awaitable, cancels_itself):
+        app.orchestration(code)
+    with run(app, partitions=1) as env:
+        held = env.start("code").held
+        assert held is not None
+        assert "the orchestration awaited odd \\ud800xxx" in held.reason
+        ends = [
+            env.start(name).get().status.name
+            for name in ("awaits_no_text", "returns", "returns_awaitable", "cancels_itself")
+        ]
+
+    assert ["FAILED", "FAILED", "FAILED", "CANCELED"] == ends
+
+
 def test_a_task_of_another_execution_is_foreign() -> None:
     kept: list[Any] = []
     app = App()

@@ -498,6 +498,22 @@ def test_a_turn_that_may_not_decide_takes_facts_only() -> None:
 LARGE = b'"%b"' % (b"x" * 100)
 
 
+def test_no_more_events_than_a_history_may_have_wait_for_an_instance_that_does_not_decide() -> None:
+    actor = Actor(TASK, limits=Limits(history_events_max=5))
+    actor.take(ms.Suspend())
+    kept = [actor.take(ms.RaiseEvent("go", b"%d" % number)) for number in range(5)]
+
+    refused = actor.take(ms.RaiseEvent("go", b"5"))
+
+    assert [[ReplyCode.OK]] * 5 == [codes(turn) for turn in kept]
+    assert ([ReplyCode.REFUSED], ()) == (codes(refused), refused.events)
+    [(message, reason)] = refused.unroutable
+    assert (ms.RaiseEvent("go", b"5"), "event 'go': 5 events wait for instance 'i', and no more are kept") == (
+        message.body,
+        reason,
+    )
+
+
 def test_an_activitys_result_over_the_limit_is_a_failure_that_no_policy_tries_again() -> None:
     actor = Actor(TASK, limits=SMALL)
 

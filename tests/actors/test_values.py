@@ -1,6 +1,7 @@
 """Values come back as they were, by their annotation; without one, only what JSON holds exactly may pass."""
 
 import enum
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -12,11 +13,13 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, field_serializer, field_validator
 
-from perdure import App, ValueRefused
+from perdure import App, OrchestrationContext, ValueRefused
 from perdure.actors.exactness import DEPTH_MAX
 from perdure.actors.values import UNANNOTATED, Codec, decode_plain, encode_plain
+from perdure.errors import OrchestrationFailed
+from perdure.testing import run
 from tests.actors.value_types import JSON, TYPES, Color, Inner, Outer, Page, Tree, same
 
 PLAIN = Codec(UNANNOTATED, "it")
@@ -191,6 +194,87 @@ def test_integers_of_any_size_are_read_exactly_also_without_an_annotation() -> N
         Codec(int, "it").encode(10**5_000)
     with pytest.raises(ValueRefused):
         decode_plain(b"1" * 5_000)
+
+
+# What an author's own types do while they are read or written.
+
+
+@dataclass
+class Picky:
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size > 5:
+            raise KeyError("too large")
+
+
+class PickyModel(BaseModel):
+    size: int
+
+    @field_validator("size")
+    @classmethod
+    def check(cls, size: int) -> int:
+        return 10 // size
+
+    @field_serializer("size")
+    def show(self, size: int) -> int:
+        return {1: 1, 10: 10}[size]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "data", "message"),
+    [
+        (Picky, b'{"size": 6}', "KeyError while it was read or written: 'too large'"),
+        (list[Picky], b'[{"size": 6}]', "KeyError while it was read or written"),
+        (PickyModel, b'{"size": 0}', "ZeroDivisionError while it was read or written"),
+    ],
+)
+def test_what_a_type_raises_while_it_is_read_is_a_refusal(annotation: Any, data: bytes, message: str) -> None:
+    with pytest.raises(ValueRefused, match=f"^it: {re.escape(message)}"):
+        Codec(annotation, "it").decode(data)
+
+
+def test_what_a_type_raises_while_it_is_written_is_a_refusal() -> None:
+    with pytest.raises(ValueRefused, match="KeyError"):
+        Codec(PickyModel, "it").encode(PickyModel(size=2))
+
+
+def test_a_value_whose_type_raises_while_it_is_read_fails_its_instance_and_no_partition() -> None:
+    app = App()
+
+    @app.activity
+    def small() -> int:
+        return 6
+
+    @app.orchestration
+    async def result(ctx: OrchestrationContext) -> Any:
+        return await ctx.call_activity("small", return_type=int) and await ctx.call_activity("sized", return_type=Picky)
+
+    @app.activity
+    def sized() -> dict[str, int]:
+        return {"size": 6}
+
+    @app.orchestration
+    async def event(ctx: OrchestrationContext) -> Any:
+        return await ctx.wait_for_external_event("go", data_type=Picky)
+
+    @app.orchestration
+    async def given(ctx: OrchestrationContext, value: Picky) -> int:
+        return value.size
+
+    @app.orchestration
+    async def returned(ctx: OrchestrationContext) -> PickyModel:
+        return PickyModel(size=2)
+
+    with run(app, partitions=1) as env:
+        waiting = env.start(event)
+        waiting.raise_event("go", {"size": 6})
+        for handle in (env.start(result), waiting, env.start("given", {"size": 6}), env.start(returned)):
+            with pytest.raises(
+                OrchestrationFailed, match=r"ValueRefused: .*while it was read or written|ValueRefused: .*KeyError"
+            ):
+                handle.result()
+        assert 5 == env.run("given", {"size": 5})
 
 
 # Depth.
