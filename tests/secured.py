@@ -7,9 +7,7 @@ import secrets
 from pathlib import Path
 
 import trustme
-from confluent_kafka.admin import (
-    AdminClient,
-)
+from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from tests.broker import LocalBroker, free_ports
@@ -50,6 +48,7 @@ class SecuredBroker(LocalBroker):
             "ssl.truststore.type": "PEM",
             "ssl.truststore.location": str(self.ca),
             "listener.name.mutual.ssl.client.auth": "required",
+            "ssl.principal.mapping.rules": "RULE:^.*CN=([^,]+).*$/$1/",
             "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512,OAUTHBEARER",
             f"{sasl}.plain.sasl.jaas.config": f"{modules}.plain.PlainLoginModule required {plain};",
             f"{sasl}.scram-sha-512.sasl.jaas.config": f"{modules}.scram.ScramLoginModule required;",
@@ -66,10 +65,18 @@ class SecuredBroker(LocalBroker):
         return path
 
     def issue(self, name: str) -> Path:
-        """A client's key and certificate, whose principal is `User:CN=NAME,...`: PEM files NAME.key and NAME.pem."""
+        """A client's key and certificate, whose principal is `User:NAME`: PEM files NAME.key and NAME.pem."""
         issued = self._authority.issue_cert(f"{name}.example.org", common_name=name)
         self._write(f"{name}.key", issued.private_key_pem.bytes())
         return self._write(f"{name}.pem", b"".join(each.bytes() for each in issued.cert_chain_pems))
+
+    def add_scram_user(self, name: str, password: str) -> None:
+        """A user whose password the broker keeps itself."""
+        info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        admin = self.admin
+        wanted = UserScramCredentialUpsertion(name, info, password.encode())
+        for future in admin.alter_user_scram_credentials([wanted]).values():
+            future.result(_ADMIN_SECONDS)
 
     @property
     def admin(self) -> AdminClient:

@@ -70,8 +70,8 @@ def describe_refusal(error: KafkaError, servers: str) -> str:
     text = error.str()
     if error.code() in _UNAUTHENTICATED:
         return (
-            f"the brokers at {servers} refused our credentials: {text}; check sasl.mechanism, sasl.username and sasl.password in "
-            "[kafka] of perdure.toml or PERDURE_KAFKA_SASL_..."
+            f"the brokers at {servers} refused our credentials: {text}; check sasl.mechanism and what it asks for, as sasl.username "
+            "and sasl.password, in [kafka] of perdure.toml or in PERDURE_KAFKA_SASL_..."
         )
     if error.code() in _UNAUTHORIZED:
         return (

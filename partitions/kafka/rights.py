@@ -63,7 +63,7 @@ def grants_of(role: Role, topics: HubTopics) -> tuple[Grant, ...]:
     # DeleteRecords, which trims what was consumed (R8, R15), is a matter of Delete; Kafka has no finer right.
     return (
         _topic(topics.inbox, _READ, _WRITE, Operation.DELETE, _CONFIGS),
-        _topic(topics.history, _READ, _WRITE, _CONFIGS),
+        _topic(topics.history, _READ, _WRITE, Operation.DELETE, _CONFIGS),
         _topic(topics.snapshots, _READ, _WRITE, _CONFIGS),
         _topic(topics.replies, _WRITE, _CONFIGS),
         _topic(topics.dead_letter, _WRITE, _CONFIGS),

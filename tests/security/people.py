@@ -47,10 +47,16 @@ class Said:
 class Person:
     """One user of one hub."""
 
-    def __init__(self, directory: Path, servers: str, hub: str, kafka: Properties) -> None:
+    def __init__(self, directory: Path, servers: str, hub: str, kafka: Properties, *settings: str) -> None:
         directory.mkdir(exist_ok=True)
         self.directory = directory
-        lines = [f"hub = {json.dumps(hub)}", f"brokers = {json.dumps(servers)}", "request_timeout = 20", "[kafka]"]
+        lines = [
+            f"hub = {json.dumps(hub)}",
+            f"brokers = {json.dumps(servers)}",
+            "request_timeout = 20",
+            *settings,
+            "[kafka]",
+        ]
         lines += [f"{json.dumps(name)} = {json.dumps(value)}" for name, value in kafka.items()]
         (directory / "perdure.toml").write_text("\n".join(lines) + "\n")
 
