@@ -14,6 +14,7 @@ from perdure.schemas.events import NEVER, Failure, HistoryEvent, RescheduleReaso
 from perdure.schemas.messages import Inbound, ReplyCode, ReusePolicy, TimerPurpose
 
 from .instance import Draft, InstanceState, PendingChild, PendingTask, begin, remember
+from .limits import ENGINE_REQUEST
 from .outgoing import Answer, Outgoing, cancel_child, child_result, start_child, tell_parent, terminate_child
 from .setting import Setting
 
@@ -75,17 +76,24 @@ class Intake:
     def running(self, message: Inbound) -> Draft | None:
         """The instance if it can still take requests; else the requester is told why not."""
         if self.draft is None:
-            self.answer(message, ReplyCode.NOT_FOUND, f"no instance {self.instance_id!r}")
+            self.refuse(message, ReplyCode.NOT_FOUND, f"no instance {self.instance_id!r}")
             return None
         if message.request_id and message.request_id in self.draft.requests:
             self.answer(message, ReplyCode.OK)
             return None
         if self.draft.status.terminal:
-            self.answer(
-                message, ReplyCode.ALREADY_FINISHED, f"instance {self.instance_id!r} is {self.draft.status.name}"
-            )
+            text = f"instance {self.instance_id!r} is {self.draft.status.name}"
+            self.refuse(message, ReplyCode.ALREADY_FINISHED, text)
             return None
         return self.draft
+
+    def refuse(self, message: Inbound, code: ReplyCode, text: str) -> None:
+        """Tell the requester; where there is none, the dead letters keep what somebody may miss. What the engine itself asks of an
+        instance that is over needs no answer, but an event has been sent by an author."""
+        self.answer(message, code, text)
+        asked_by_engine = message.request_id.startswith(ENGINE_REQUEST) and not isinstance(message.body, ms.RaiseEvent)
+        if message.reply_to is None and not asked_by_engine:
+            self.unroutable.append((message, text))
 
 
 def execution_id_at(offset: int, generation: int) -> str:
@@ -141,7 +149,7 @@ def _may_replace(old: Draft, start: ms.Start) -> bool:
 
 def _refuse_start(intake: Intake, message: Inbound, start: ms.Start, old: Draft) -> None:
     text = f"instance {intake.instance_id!r} exists and is {old.status.name}"
-    intake.answer(message, ReplyCode.ALREADY_EXISTS, text)
+    intake.refuse(message, ReplyCode.ALREADY_EXISTS, text)
     if start.parent is not None:
         failure = Failure("InstanceAlreadyExists", text, retriable=False)
         intake.sends.append(child_result(intake.instance_id, start.parent, failure=failure))
@@ -181,7 +189,9 @@ def _started(intake: Intake, message: Inbound, start: ms.Start, generation: int)
 def _accept_raise(intake: Intake, message: Inbound) -> None:
     body = cast("ms.RaiseEvent", message.body)
     if intake.draft is None:
+        intake.answer(message, ReplyCode.NOT_FOUND, f"no instance {intake.instance_id!r}")
         intake.unroutable.append((message, f"event {body.name!r} for an instance that does not exist"))
+        return
     draft, limit = intake.running(message), intake.setting.limits.history_events_max
     if draft is None:
         return
