@@ -84,6 +84,7 @@ class Confirmation:
         self._checkpoint_out = False
         self._trimmed_to = NO_BASE
         self._results_out = ResultsOut()
+        self._undispatched = 0
 
     @property
     def offset(self) -> int:
@@ -179,6 +180,7 @@ class Confirmation:
     def _act(self, record: Decided, turn: int) -> None:
         """Dispatch what was scheduled, cancel what is over."""
         assert record.body is not None
+        self._undispatched -= _dispatches(record.body)
         pool, after, before = self._home.parts.pool, record.after, record.before
         tasks: list[ActivityTask] = []
         for event in record.body.events:
@@ -247,6 +249,15 @@ class Confirmation:
         if held is not None and answer.created:
             code, fields["held"] = ReplyCode.HELD, {"kind": held.kind, "reason": held.reason}
         self._home.replies.send(answer.reply_to, answer.request_id, code, orjson.dumps(fields), as_of)
+
+    @property
+    def saturated(self) -> bool:
+        """True while no new work should be begun: too much is queued, or is on its way there (R10)."""
+        return self._home.parts.pool.saturated or self._undispatched >= self._home.settings.undispatched_max
+
+    def expect_dispatches(self, body: TurnBody) -> None:
+        """A record is on its way whose confirmation dispatches activities."""
+        self._undispatched += _dispatches(body)
 
     @property
     def quiet(self) -> bool:
@@ -368,3 +379,7 @@ class Confirmation:
         self._checkpoint_out = False
         self._checkpoint_at = self._home.parts.clock.monotonic()
         self._home.counts.checkpoints += 1
+
+
+def _dispatches(body: TurnBody) -> int:
+    return sum(isinstance(event, ev.TaskScheduled | ev.TaskRescheduled) for event in body.events)

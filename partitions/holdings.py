@@ -48,6 +48,7 @@ class OwnerSettings:
     limits: Limits = field(default_factory=Limits)
     appends_in_flight_max: int = 5_000
     appends_bytes_max: int = 64_000_000
+    undispatched_max: int = 2_000
     round_messages_max: int = 500
     inbox_depth_max: int = 5_000
     inbox_bytes_max: int = 64_000_000

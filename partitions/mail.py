@@ -112,7 +112,7 @@ class Mailbox:
             mail.add(self._locals.popleft())
         if not home.outbox_is_full:
             self._take_inbox(mail, room)
-        if not home.parts.pool.saturated:
+        if not self._confirmation.saturated:
             self.due_turns.take_deferred(quiet=self._confirmation.quiet)
         return mail
 

@@ -252,7 +252,7 @@ class Tenure:
             self._mailbox.try_again(self._confirmation.stranded_tasks(slot))
             return True
         new = slot.state is None or (slot.state.turns_count <= 1 and len(slot.state.undelivered) > 0)
-        if new and self._home.parts.pool.saturated:
+        if new and self._confirmation.saturated:
             self._mailbox.due_turns.defer(slot.instance_id)
             return False
         return True
@@ -345,6 +345,7 @@ class Tenure:
 
     def _append_body(self, body: TurnBody, decided: Decided) -> bytes:
         """Append a TURN, PARTITION or FORGOTTEN record; return its body as on the wire."""
+        self._confirmation.expect_dispatches(body)
         self._tip.apply_body(body)
         return self._append(decided, self._level.encode_turn(body))
 
