@@ -6,6 +6,7 @@ logs or of clocks. Two readers of the same events hold equal states (I4).
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
 from rpds import HashTrieMap, Queue
@@ -90,8 +91,8 @@ class Draft:
     __slots__ = (*InstanceState.__dataclass_fields__, "delivering")
 
     def __init__(self, state: InstanceState, time_ms: int, *, delivering: bool) -> None:
-        for name in _FIELDS:
-            setattr(self, name, getattr(state, name))
+        for name, value in zip(_FIELDS, _values_of(state), strict=True):
+            setattr(self, name, value)
         self.updated_at_ms = max(state.updated_at_ms, time_ms)
         self.delivering = delivering
 
@@ -111,7 +112,7 @@ class Draft:
 
     def freeze(self, *, turns: int = 1) -> InstanceState:
         self.turns_count += turns
-        return InstanceState(*[getattr(self, name) for name in _FIELDS])
+        return InstanceState(*_values_of(self))
 
     if TYPE_CHECKING:
         instance_id: str
@@ -135,6 +136,7 @@ class Draft:
 
 
 _FIELDS = tuple(InstanceState.__dataclass_fields__)
+_values_of = attrgetter(*_FIELDS)
 
 
 def apply(

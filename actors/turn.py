@@ -104,7 +104,8 @@ def _decide(instance_id: str, draft: Draft, sends: list[Outgoing], setting: Sett
         delivered = tuple(draft.undelivered)
         decision = setting.code(instance_id, draft.started).decide(delivered, setting.now_ms)
         decisions = decision.events
-        canceled = _cancel_new_children(draft, delivered, decisions[: decision.before_cancel])
+        if decision.before_cancel:
+            canceled = _cancel_new_children(draft, delivered, decisions[: decision.before_cancel])
         if decision.continued is not None:
             decisions = (*decisions, *_next_execution(draft, decisions, decision.continued, setting))
     sends.extend(sends_of(draft, decisions))
