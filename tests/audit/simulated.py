@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from random import Random
 
 from perdure.actors.executor import ContinueAsNew, Decision, Executor, InstanceHeld, RecordedTurn
-from perdure.partitions.activities import ActivityResult, ActivityTask, Attempt, PoolCounts
+from perdure.partitions.activities import ActivityResult, ActivityTask
 from perdure.partitions.holdings import Code, OwnerParts, OwnerSettings
 from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStores
 from perdure.partitions.owner import PartitionOwner, Phase
@@ -15,9 +15,9 @@ from perdure.schemas import events as ev
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import encode_inbound
 from perdure.schemas.events import HistoryEvent
+from tests.partitions.cluster import Clock, HandPool
 
 PARTITIONS = 2
-START_MS = 1_790_000_000_000
 DECISIONS = (
     ev.TaskScheduled,
     ev.SubOrchestrationInstanceCreated,
@@ -29,19 +29,6 @@ DECISIONS = (
 
 Script = Callable[[str, Sequence[HistoryEvent]], list[HistoryEvent]]
 """All that an execution has decided, given its id and all that it has seen."""
-
-
-class VirtualClock:
-    """Time that goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now_ms = START_MS
-
-    def wall_ms(self) -> int:
-        return self.now_ms
-
-    def monotonic(self) -> float:
-        return self.now_ms / 1000
 
 
 class ScriptedExecutor:
@@ -100,56 +87,11 @@ class ScriptedCode:
         return ScriptedExecutor(self._scripts[started.name], instance_id)
 
 
-class FakePool:
-    """Runs an activity when it is told to; the first attempt of `charge` fails."""
-
-    saturated = False
-
-    def __init__(self) -> None:
-        self._waiting: list[ActivityTask] = []
-
-    def dispatch(self, tasks: Sequence[ActivityTask]) -> None:
-        self._waiting.extend(tasks)
-
-    def take_results(self, partition: int) -> Sequence[ActivityResult]:
-        mine = [task for task in self._waiting if task.partition == partition]
-        self._waiting = [task for task in self._waiting if task.partition != partition]
-        return [self._run(task) for task in mine]
-
-    def _run(self, task: ActivityTask) -> ActivityResult:
-        if task.name == "charge" and task.attempt == 1:
-            return ActivityResult(task, failure=ev.Failure("CardDeclined", "try again"))
-        return ActivityResult(task, b'"%s of %s"' % (task.name.encode(), task.input.strip(b'"')))
-
-    def give_back(self, results: Sequence[ActivityResult]) -> None:
-        """They are dispatched again."""
-
-    def cancel(self, partition: int, instance_id: str, execution_id: str, task_id: int | None = None) -> None:
-        pass
-
-    def cancel_partition(self, partition: int) -> None:
-        self._waiting = [task for task in self._waiting if task.partition != partition]
-
-    def running(self, partition: int) -> frozenset[Attempt]:
-        return frozenset(task.key for task in self._waiting if task.partition == partition)
-
-    def running_count(self, partition: int) -> int:
-        return len(self.running(partition))
-
-    def step(self) -> bool:
-        return False
-
-    def wait_seconds(self, limit_seconds: float) -> float:
-        return limit_seconds
-
-    def drain(self) -> None:
-        pass
-
-    def counts(self) -> PoolCounts:
-        return PoolCounts()
-
-    def close(self, timeout_seconds: float) -> None:
-        pass
+def perform(task: ActivityTask) -> ActivityResult:
+    """What an activity comes to: the first attempt of `charge` fails."""
+    if task.name == "charge" and task.attempt == 1:
+        return ActivityResult(task, failure=ev.Failure("CardDeclined", "try again"))
+    return ActivityResult(task, b'"%s of %s"' % (task.name.encode(), task.input.strip(b'"')))
 
 
 def ship(instance_id: str, seen: Sequence[HistoryEvent]) -> list[HistoryEvent]:
@@ -196,9 +138,10 @@ CODE = ScriptedCode(ship=ship, pack=pack, ledger=ledger)
 class Worker:
     """One process: an owner for each partition."""
 
-    def __init__(self, hub: MemoryHub, clock: VirtualClock, name: str, code: Code = CODE) -> None:
+    def __init__(self, hub: MemoryHub, clock: Clock, name: str, code: Code = CODE) -> None:
         self.log = MemoryLog(hub)
-        parts = OwnerParts(self.log, MemoryStores(), FakePool(), code, clock, Random(1), nullcontext)
+        pool = HandPool(self.log, automatic=True, perform=perform)
+        parts = OwnerParts(self.log, MemoryStores(), pool, code, clock, Random(1), nullcontext)
         settings = OwnerSettings(name, checkpoint_turns_max=20)
         self.owners = [PartitionOwner(partition, parts, settings) for partition in range(PARTITIONS)]
 
@@ -229,7 +172,7 @@ def send(log: MemoryLog, instance_id: str, body: ms.Body) -> None:
 
 def run_hub() -> dict[int, list[LogRecord]]:
     """A hub's history with two take-overs: one under a zombie that goes on writing for a while, one in order."""
-    clock = VirtualClock()
+    clock = Clock()
     hub = MemoryHub(PARTITIONS, clock)
     first = Worker(hub, clock, "worker-1")
     first.step(20)

@@ -16,7 +16,8 @@ from perdure.schemas import messages as ms
 from perdure.schemas.codec import decode_envelope, decode_turn
 from perdure.schemas.events import ExecutionCompleted
 from perdure.schemas.records import RecordKind
-from tests.audit.simulated import PARTITIONS, VirtualClock, Worker, send
+from tests.audit.simulated import PARTITIONS, Worker, send
+from tests.partitions.cluster import Clock
 
 RETRY = perdure.RetryPolicy(first_retry_interval=timedelta(seconds=1), max_number_of_attempts=3)
 
@@ -62,7 +63,7 @@ def make_app(
 @cache
 def history() -> dict[int, list[LogRecord]]:
     """Five orders under two owners, one after another."""
-    clock = VirtualClock()
+    clock = Clock()
     hub = MemoryHub(PARTITIONS, clock)
     app = make_app()
     first = Worker(hub, clock, "worker-1", app)

@@ -21,7 +21,8 @@ from perdure.audit import (
 )
 from perdure.partitions.memory import MemoryHub, MemoryLog
 from perdure.partitions.ports import LogRecord
-from tests.audit.simulated import PARTITIONS, VirtualClock, run_hub
+from tests.audit.simulated import PARTITIONS, run_hub
+from tests.partitions.cluster import Clock
 
 RECORDS = st.builds(
     LogRecord,
@@ -86,7 +87,7 @@ def test_a_line_that_is_no_record_is_refused_with_its_number(tmp_path: Path, lin
 
 
 def test_a_log_is_read_to_where_it_ended_when_the_reading_began() -> None:
-    hub = MemoryHub(PARTITIONS, VirtualClock())
+    hub = MemoryHub(PARTITIONS, Clock())
     log = MemoryLog(hub)
     writer = log.open_history(0)
     writer.append("k", b"first")

@@ -18,7 +18,8 @@ from perdure.partitions.reader import Accepted, RunState, read_record
 from perdure.schemas import events as ev
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import decode_turn, encode_inbound
-from tests.audit.simulated import CODE, PARTITIONS, FakePool, VirtualClock, Worker
+from tests.audit.simulated import CODE, PARTITIONS, Worker, perform
+from tests.partitions.cluster import Clock, HandPool
 
 ORDERS = 25
 SEEDS = range(12)
@@ -27,10 +28,11 @@ SEEDS = range(12)
 class MortalWorker(Worker):
     """A process that dies without a word; its stores keep what a crash leaves."""
 
-    def __init__(self, hub: MemoryHub, clock: VirtualClock, name: str, stores: MemoryStores, seed: int) -> None:
+    def __init__(self, hub: MemoryHub, clock: Clock, name: str, stores: MemoryStores, seed: int) -> None:
         self.log = MemoryLog(hub)
         self._stores = stores
-        parts = OwnerParts(self.log, stores, FakePool(), CODE, clock, Random(seed), nullcontext)
+        pool = HandPool(self.log, automatic=True, perform=perform)
+        parts = OwnerParts(self.log, stores, pool, CODE, clock, Random(seed), nullcontext)
         settings = OwnerSettings(name, checkpoint_turns_max=7, append_seconds_max=3.0, session_seconds=2.0, slots_max=3)
         self.owners = [PartitionOwner(partition, parts, settings) for partition in range(PARTITIONS)]
 
@@ -45,7 +47,7 @@ class Simulation:
 
     def __init__(self, seed: int) -> None:
         self.dice = Random(seed)
-        self.clock = VirtualClock()
+        self.clock = Clock()
         self.faults = RandomFaults(Random(seed + 1))
         self.hub = MemoryHub(PARTITIONS, self.clock, faults=self.faults)
         self.client = MemoryLog(self.hub)

@@ -102,12 +102,16 @@ class SkewedClock:
         return self._true.monotonic()
 
 
-class HandPool:
-    """Activities of one process. With `automatic` each ends, with what it was given, at the owner's next round; else when a test
-    says so. `dispatched` is all that was ever dispatched, with the end of the history at that moment: an effect (R5)."""
+Perform = Callable[[ActivityTask], ActivityResult]
 
-    def __init__(self, log: MemoryLog, *, automatic: bool) -> None:
+
+class HandPool:
+    """Activities of one process. With `automatic` each ends at the owner's next round, as `perform` says (with what it was given,
+    if it says nothing); else when a test says so. `dispatched` is all that was ever dispatched, with the end of the history at that moment: an effect (R5)."""
+
+    def __init__(self, log: MemoryLog, *, automatic: bool, perform: Perform | None = None) -> None:
         self._log = log
+        self._perform = perform or (lambda task: ActivityResult(task, task.input))
         self.automatic = automatic
         self.running_max = 1_000_000
         self.known: Container[str] | None = None
@@ -128,7 +132,7 @@ class HandPool:
             tasks = [task for task in tasks if task not in unknown]
         self.dispatched += [(task, self._log.span_history(task.partition).end) for task in tasks]
         if self.automatic:
-            self._results += [ActivityResult(task, task.input) for task in tasks]
+            self._results += map(self._perform, tasks)
         else:
             self._running += tasks
 
