@@ -89,19 +89,11 @@ def _same_failure(then: Failure, now: Failure) -> bool:
 
 
 def _same_json(then: bytes, now: bytes) -> bool:
-    """Equal but for the order of arrays' items: sets are written in an order of their own in each process."""
+    """Equal but for blanks and the order of an object's keys."""
     try:
-        return bool(_unordered(orjson.loads(then)) == _unordered(orjson.loads(now)))
+        return bool(orjson.loads(then) == orjson.loads(now))
     except ValueError:
         return False
-
-
-def _unordered(value: Any) -> Any:
-    if isinstance(value, list):
-        return sorted((_unordered(item) for item in value), key=repr)
-    if isinstance(value, dict):
-        return {key: _unordered(value[key]) for key in sorted(value)}
-    return value
 
 
 def _describe(event: HistoryEvent, beside: HistoryEvent | None = None) -> str:

@@ -80,3 +80,30 @@ def test_what_is_no_history_is_refused(tmp_path: Path, content: Any) -> None:
     file.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="no history"):
         replay(App(), file)
+
+
+def test_a_list_in_another_order_is_another_input_and_a_set_never_is() -> None:
+    def packs(*items: str) -> App:
+        app = App()
+
+        @app.activity
+        def pack(items: list[str]) -> int:
+            return len(items)
+
+        @app.activity
+        def label(items: set[str]) -> int:
+            return len(items)
+
+        @app.orchestration
+        async def order(ctx: OrchestrationContext) -> int:
+            await ctx.call_activity(label, set(items))
+            return await ctx.call_activity(pack, list(items))
+
+        return app
+
+    with run(packs("hat", "coat")) as env:
+        history = env.start("order").history().as_json()
+
+    replay(packs("hat", "coat"), history)
+    with pytest.raises(ReplayFailed, match=r"TaskScheduled #2 'pack' with input"):
+        replay(packs("coat", "hat"), history)
