@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -106,6 +107,18 @@ def test_a_start_that_is_repeated_with_its_request_id_is_done_once(client: Clien
     again = client.start(listen, instance_id=name, request_id=request)
 
     assert first.started == again.started
+
+
+def test_the_same_start_asked_twice_at_once_is_answered_twice_and_done_once(way: Way) -> None:
+    """As when a proxy, or a client that lost patience, sends a request again while the first one is still under way."""
+
+    async def ask_twice() -> list[Any]:
+        async with way.connect_async() as client:
+            named = {"instance_id": "at-once", "request_id": "one"}
+            handles = await asyncio.gather(*(client.start(echo, "same", **named) for _ in range(2)))
+            return [await handle.result(20) for handle in handles]
+
+    assert ["same", "same"] == asyncio.run(ask_twice())
 
 
 def test_a_start_may_lie_in_the_future(client: Client) -> None:

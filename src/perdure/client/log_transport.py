@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 import orjson
 import structlog
@@ -41,10 +41,13 @@ _FULL_PAUSE_SECONDS = 0.01
 class Ticket:
     """The answers to one request: the first one, and for a start or a wait the news that the instance has ended."""
 
-    __slots__ = ("__weakref__", "asked_at", "ended", "first", "request_id", "trouble")
+    __slots__ = ("__weakref__", "asked_at", "ended", "first", "namesakes", "request_id", "trouble")
 
-    def __init__(self, request_id: str, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, request_id: str, loop: asyncio.AbstractEventLoop, namesakes: "WeakSet[Ticket]") -> None:
         self.request_id = request_id
+        # They keep each other findable: who asked the same before, or asks it at this moment, waits for the same answers.
+        self.namesakes = namesakes
+        namesakes.add(self)
         self.asked_at = loop.time()
         self.first: asyncio.Future[Reply] = loop.create_future()
         self.ended: asyncio.Future[Reply] = loop.create_future()
@@ -86,7 +89,7 @@ class LogTransport:
         self._client_id = uuid4().hex
         self._opening: asyncio.Task[_Open] | None = None
         self._open: _Open | None = None
-        self._tickets: WeakValueDictionary[str, Ticket] = WeakValueDictionary()
+        self._tickets: WeakValueDictionary[str, WeakSet[Ticket]] = WeakValueDictionary()
         self._thread: threading.Thread | None = None
         self._closing = threading.Event()
 
@@ -165,21 +168,21 @@ class LogTransport:
 
     def _route(self, replies: Iterable[Reply]) -> None:
         for reply in replies:
-            ticket = self._tickets.get(reply.request_id)
-            if ticket is not None:
+            for ticket in tuple(self._tickets.get(reply.request_id, ())):
                 ticket.take(reply)
 
     def _give_up(self, error: HubError) -> None:
         """The log is gone; the next request opens it anew."""
         self._open = None
-        for ticket in list(self._tickets.values()):
+        for ticket in [ticket for tickets in list(self._tickets.values()) for ticket in tuple(tickets)]:
             for future in (ticket.first, ticket.ended):
                 _fail_future(future, error)
 
     def _ticket(self, request_id: str, opened: _Open) -> Ticket:
-        ticket = Ticket(request_id, opened.loop)
-        self._tickets[request_id] = ticket
-        return ticket
+        tickets = self._tickets.get(request_id)
+        if tickets is None:
+            tickets = self._tickets[request_id] = WeakSet()
+        return Ticket(request_id, opened.loop, tickets)
 
     async def _ask(self, ticket: Ticket, partition: int, inbound: Inbound, until: float) -> Reply:
         """Send until there is an answer. Raises NoAnswer, and PayloadTooLarge where no log would take it."""
