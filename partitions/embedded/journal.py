@@ -135,8 +135,8 @@ class Journal:
         except Broken as broken:
             # The very last file may have been cut off at its creation; nothing was in it.
             if path.stat().st_size < self._head_bytes and path == max(self._directory.glob("*.segment")):
-                _log.warning("torn segment removed", file=str(path))
                 if writable:
+                    _log.warning("torn segment removed", file=str(path))
                     path.unlink()
                 return
             raise LogCorrupt(f"{path}, position 0: {broken}") from None

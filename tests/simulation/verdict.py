@@ -1,12 +1,13 @@
 """What a run came to: the checkers' findings, the model's, and the figures."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import orjson
 
 from perdure.audit import Blame, audit_records
+from perdure.partitions.holdings import Code
 from perdure.schemas import events as ev
 from tests.checkers.evidence import Evidence, Violation
 from tests.checkers.folding import Life
@@ -45,20 +46,20 @@ def try_scenario(scenario: Scenario) -> Verdict:
     """Run a scenario and judge it."""
     run, evidence, digest = run_scenario(scenario)
     case = judge(evidence)
-    violations = [*case.violations, *_check_ends(scenario, case, run.world.counts)]
+    allowance = allowance_of(case, late=run.world.counts.total() > 0, builds=scenario.builds)
+    violations = [*case.violations, *check_ends(scenario.plans, case, allowance)]
     if scenario.seed % AUDITED_EVERY == 0:
-        violations += _audit(evidence, scenario)
-    figures = _count(scenario, evidence, case)
+        violations += check_audit(evidence, CODE[scenario.builds])
+    figures = count_figures(scenario.plans, evidence, case)
     figures["virtual_ms"] = run.world.clock.now
     network = tuple(run.world.network.happened)
     return Verdict(scenario, tuple(violations), run.world.counts, figures, digest, network, tuple(run.world.trace))
 
 
-def _check_ends(scenario: Scenario, case: Case, faults: Counter[Fault]) -> Iterator[Violation]:
+def check_ends(planned: Sequence[Plan], case: Case, allowance: Allowance) -> Iterator[Violation]:
     """C16: every program comes to its right answer."""
-    plans = {plan.instance_id: plan for plan in scenario.plans}
+    plans = {plan.instance_id: plan for plan in planned}
     ends = {name: _end_of(_last_life(plan, case)) for name, plan in plans.items()}
-    allowance = _allowance(scenario, case, faults)
     # A start that comes again after a retention let go of its instance is another one: who forgets, forgets its requests too.
     again = {name for (name, _), entries in case.facts.starts.items() if len(entries) > 1}
     for name, plan in plans.items():
@@ -84,7 +85,7 @@ def _end_of(life: Life | None) -> End:
     return End(life.shown.name, orjson.loads(life.result), failure, orjson.loads(life.custom_status))
 
 
-def _allowance(scenario: Scenario, case: Case, faults: Counter[Fault]) -> Allowance:
+def allowance_of(case: Case, *, late: bool, builds: int = 1, real: bool = False) -> Allowance:
     """What the log says of this run that no plan could foresee."""
     crashed = any(
         isinstance(event, ev.TaskFailed) and event.failure.type == "ActivityCrashed"
@@ -92,21 +93,21 @@ def _allowance(scenario: Scenario, case: Case, faults: Counter[Fault]) -> Allowa
         if entry.turn is not None
         for event in entry.turn.events
     )
-    orphans, late = bool(case.facts.forgotten), faults.total() > 0
-    return Allowance(crashed=crashed, orphans=orphans, late=late, builds=scenario.builds)
+    return Allowance(crashed=crashed, orphans=bool(case.facts.forgotten), late=late, builds=builds, real=real)
 
 
-def _audit(evidence: Evidence, scenario: Scenario) -> Iterator[Violation]:
+def check_audit(evidence: Evidence, code: Code) -> Iterator[Violation]:
     """The product's own audit must find nothing in an honest log."""
-    for finding in audit_records(evidence.history, CODE[scenario.builds]).findings:
+    for finding in audit_records(evidence.history, code).findings:
         if finding.blame is not Blame.CODE:  # some instances are of an orchestration that nobody has
             yield Violation("C3", f"audit: {finding}")
 
 
-def _count(scenario: Scenario, evidence: Evidence, case: Case) -> Counter[str]:
+def count_figures(plans: Sequence[Plan], evidence: Evidence, case: Case) -> Counter[str]:
+    """How much there was to be judged."""
     figures: Counter[str] = Counter(
         runs=1,
-        programs=len(scenario.plans),
+        programs=len(plans),
         instances=len(case.facts.lived),
         executions=len(case.lives.executions),
         records=sum(map(len, evidence.history.values())),

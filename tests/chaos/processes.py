@@ -1,0 +1,119 @@
+"""Worker processes of a run: started, killed, stopped, frozen, and what they said."""
+
+import os
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import orjson
+
+from .points import VARIABLE, Point
+from .worker import run_forked
+
+PLENTY_SECONDS = 90.0
+KILLED = -signal.SIGKILL
+_CONTEXT = get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.chaos.worker"])
+_LEVELS = ("error", "critical")
+
+
+@dataclass(frozen=True, slots=True)
+class Cry:
+    """A line at error level, or what is no line of a log at all."""
+
+    worker: str
+    event: str
+    text: str
+
+
+class Worker:
+    """One worker with a directory of its own, through all its lives."""
+
+    def __init__(self, name: str, log: str, variables: Mapping[str, str], directory: Path) -> None:
+        self.name = name
+        self.directory = directory
+        self.out = directory.with_suffix(".log")
+        self._log = log
+        self._variables = {**variables, "PERDURE_DIR": str(directory), "PERDURE_LOG_FORMAT": "json"}
+        self._process: ForkServerProcess | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.is_alive()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        assert self._process.pid is not None
+        return self._process.pid
+
+    @property
+    def sentinel(self) -> int:
+        assert self._process is not None
+        return self._process.sentinel
+
+    def start(self, point: Point | None = None, **variables: str) -> None:
+        """Begin a life, which may end at a crash point."""
+        assert not self.alive, f"{self.name} lives"
+        given = {**self._variables, **variables, VARIABLE: "" if point is None else str(point)}
+        self._process = _CONTEXT.Process(target=run_forked, args=(self._log, given, self.out))
+        self._process.start()
+
+    def wait(self, seconds: float = PLENTY_SECONDS) -> int | None:
+        """The exit code; None if it lives on."""
+        assert self._process is not None
+        self._process.join(seconds)
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        if self.alive:
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait()
+
+    def ask_to_stop(self) -> None:
+        if self.alive:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def freeze(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def resident_bytes(self) -> int:
+        """The memory that it has now; 0 where it has none."""
+        import psutil
+
+        try:
+            memory: int = psutil.Process(self.pid).memory_info().rss
+        except psutil.NoSuchProcess:
+            return 0
+        return memory
+
+    def said(self) -> str:
+        return self.out.read_text(errors="replace") if self.out.exists() else ""
+
+    def cries(self) -> Iterator[Cry]:
+        """Everything that it said at error level, and every line that is none of its log's."""
+        for line in self.said().splitlines():
+            try:
+                fields = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                # A process that is killed may be in the midst of a line.
+                if line.strip() and not line.startswith("{"):
+                    yield Cry(self.name, "", line)
+                continue
+            if fields.get("level") in _LEVELS:
+                yield Cry(self.name, str(fields.get("event", "")), line)
+
+
+def unexpected(cries: Iterator[Cry], expected: Mapping[str, str]) -> Iterator[str]:
+    """Cries that no fault explains. `expected`: which events may be cried, and a pattern of what they say."""
+    for cry in cries:
+        pattern = expected.get(cry.event)
+        if pattern is None or not re.search(pattern, cry.text):
+            yield f"{cry.worker} says {cry.text[:2_000]}"
