@@ -54,6 +54,7 @@ class Round:
     reads: list[int] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
+    watchers: list[Inbound] = field(default_factory=list)
     levels: list[Inbound] = field(default_factory=list)
 
     def add(self, mail: Mail) -> None:

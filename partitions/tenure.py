@@ -217,8 +217,8 @@ class Tenure:
             round_.idle_locals.extend(mail.local for mail in taken if mail.local)
             round_.answers.extend(turn.answers)
             round_.letters.extend(self._letter(outgoing) for outgoing in turn.sends)
-            for watcher in turn.watchers:
-                home.queries.watch(watcher, self._epoch.confirmed_offset)
+            # What they wait for may be decided and not confirmed: they look after the round's own record (R5).
+            round_.watchers.extend(turn.watchers)
         else:
             self._append_turn(slot, before, turn, taken, now_ms)
         self._follow_up(slot, turn, before, now_ms)
@@ -425,13 +425,17 @@ class Tenure:
             return
         consumed = (tuple(mail.idle), tuple(mail.idle_locals))
         answers = (*mail.answers, *(Answer(b.reply_to, b.request_id, ms.ReplyCode.OK) for b in barriers if b.reply_to))
-        self._append_partition(self._body(None, now_ms, consumed, mail.letters), answers)
+        self._append_partition(self._body(None, now_ms, consumed, mail.letters), answers, mail.watchers)
 
     def _append_partition(
-        self, numbered_body: tuple[TurnBody, Sequence[tuple[str, Send]]], answers: Sequence[Answer] = ()
+        self,
+        numbered_body: tuple[TurnBody, Sequence[tuple[str, Send]]],
+        answers: Sequence[Answer] = (),
+        watchers: Sequence[Inbound] = (),
     ) -> None:
         body, numbered = numbered_body
-        self._append_body(body, Decided(RecordKind.PARTITION, body=body, answers=answers, sends=numbered))
+        decided = Decided(RecordKind.PARTITION, body=body, answers=answers, watchers=watchers, sends=numbered)
+        self._append_body(body, decided)
 
     def append_checkpoint(self) -> None:
         """State the tip at this place in the run (R15)."""

@@ -187,3 +187,19 @@ def test_a_partition_that_is_only_read_from_states_now_and_then_how_far_it_has_r
 
     assert 3 + 1 >= cluster.hub.journal("history", 0).end
     assert again.holdings().fold.state.inbox_mark >= 1_500
+
+
+def test_a_start_that_is_repeated_before_the_first_is_confirmed_waits_for_the_end_like_it(
+    cluster: Cluster, member: Member
+) -> None:
+    member.log.stalled = True
+    start = Inbound("a", Start("idle", b"7", tell_end=True), "start", reply_to=ReplyTo("client", 0))
+    for _ in range(2):
+        cluster.put(encode_inbound(start))
+        cluster.settle(5)
+    member.log.stalled = False
+    cluster.settle(10)
+
+    codes = [reply.code for reply in cluster.replies("start")]
+    assert [ReplyCode.OK, ReplyCode.OK] == [code for code in codes if code != ReplyCode.ENDED]
+    assert ReplyCode.ENDED in codes
