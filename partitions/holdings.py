@@ -25,6 +25,7 @@ from .outbox import Outbox, decode_dead_letter
 from .ports import Clock, Log, Store, Stores
 from .queries import Queries, Replies
 from .recovery import Recovered
+from .suspects import Solitude
 from .timers import TimerQueue
 
 CLOCK_SKEW_MS_MAX = 60_000
@@ -84,6 +85,7 @@ class OwnerParts:
     clock: Clock
     random: Random
     watch_turn: Callable[[], AbstractContextManager[object]]
+    solitude: Solitude = field(default_factory=Solitude)
 
 
 @dataclass(slots=True)
@@ -183,7 +185,7 @@ class Holdings:
 
     def read_lost(self) -> tuple[list[Inbound], list[Inbound]]:
         """Activities that an owner before us dispatched and that are not running here: those to dispatch again at once, and
-        those that did not come back twice, which go one at a time so that a killer of processes is alone when it strikes."""
+        those that did not come back twice, which go one at a time."""
         running = self.parts.pool.running(self.partition)
         wanted: set[tuple[str, str, int]] = set()
         released = self.fold.state.released

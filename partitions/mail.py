@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from perdure.actors.outgoing import Answer
 from perdure.schemas import messages as ms
+from perdure.schemas.events import NEVER
 from perdure.schemas.messages import Inbound
 from perdure.schemas.records import DEAD_LETTER
 
@@ -20,6 +21,7 @@ from .intake import Kind, Taken
 from .outbox import encode_dead_letter
 from .partitioner import partition_of
 from .ports import LogRecord
+from .suspects import Suspects
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +74,8 @@ class Mailbox:
         self._inbox_bytes = 0
         self._locals = deque(Mail(message, local=sequence) for sequence, message in holdings.read_locals())
         at_once, alone = holdings.read_lost()
-        self._lost, self._suspects = deque(at_once), deque(alone)
-        self._suspect: Inbound | None = None
+        self._lost = deque(at_once)
+        self.suspects = Suspects(alone, holdings.parts.solitude, holdings.partition)
         self.due_turns = DueTurns(holdings.store, holdings.settings.slots_max)
 
     @property
@@ -129,18 +131,18 @@ class Mailbox:
         """Dispatches that never came back: as they are, but the suspects one after another."""
         for _ in range(min(len(self._lost), room)):
             mail.add(Mail(self._lost.popleft()))
-        if self._suspect is not None and self._is_pending(self._suspect):
-            return
-        self._suspect = self._suspects.popleft() if self._suspects else None
-        if self._suspect is not None:
-            mail.add(Mail(self._suspect))
+        suspect = self.suspects.take(self._home.parts.clock.monotonic(), self._is_out)
+        if suspect is not None:
+            mail.add(Mail(suspect))
 
-    def _is_pending(self, message: Inbound) -> bool:
+    def _is_out(self, message: Inbound) -> bool:
+        """Whether the dispatch that follows a lost one has no result yet."""
         state, lost = self._home.instances.get(message.instance_id).state, message.body
         assert isinstance(lost, ms.TaskLost)
-        return (
-            state is not None and state.execution_id == lost.execution_id and state.tasks.get(lost.task_id) is not None
-        )
+        if state is None or state.execution_id != lost.execution_id:
+            return False
+        task = state.tasks.get(lost.task_id)
+        return task is not None and task.attempt <= lost.attempt + 1 and task.retry_at_ms == NEVER
 
     def _sort(self, taken: Taken, mail: Round) -> None:
         """What one inbox record is to this round."""

@@ -462,6 +462,7 @@ class Tenure:
     def close(self) -> None:
         """Drop the tip and everything that was not confirmed."""
         try:
+            self._mailbox.suspects.leave()
             self._epoch.close()
             self._confirmation.close()
         finally:
