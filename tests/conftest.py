@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from tests import ports
 from tests.broker import Broker, NoBroker, find_broker, own_broker
 
 
@@ -34,6 +35,12 @@ def kafka_broker() -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def kafka_servers(kafka_broker: Broker) -> str:
     return kafka_broker.servers
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    with ports.closed_port() as port:
+        yield port
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import trustme
 from confluent_kafka.admin import AdminClient, ScramCredentialInfo, ScramMechanism, UserScramCredentialUpsertion
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from tests.broker import LocalBroker, free_ports
+from tests.broker import LocalBroker
+from tests.ports import free_ports
 
 PLAIN_USERS = ("worker", "client", "auditor", "admin", "nobody")
 _ADMIN_SECONDS = 15

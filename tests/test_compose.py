@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from perdure.cli.apps import load_app
-from tests.broker import free_ports
 from tests.e2e.workers import until
+from tests.ports import free_ports
 from tests.test_packaging import dockerfile
 
 ROOT = Path(__file__).resolve().parent.parent

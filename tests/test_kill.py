@@ -7,7 +7,6 @@ not count: the log and the file of effects say so afterwards, and another one is
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
 from tests.kill.app import FILE_VARIABLE, app, chain
 from tests.kill.interruptions import UNFINISHED_MIN, Kill, Toll, take_toll
 from tests.kill.judge import Account, Effect, judge, read_account
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(900)]
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,8 +49,7 @@ class WorkerProcess:
         self.start()
 
     def start(self) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        (port,) = free_ports(1)
         self._url = f"http://127.0.0.1:{port}"
         options = ["--dir", str(self._directory), "--port", str(port), "--drain-timeout", "5"]
         command = [sys.executable, "-m", "perdure", "worker", "tests.kill.app:app", *options]

@@ -1,7 +1,6 @@
 """The ground of a run: a hub on Kafka or an embedded one, its workers, its clients, its recorder, and all the evidence of it."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from perdure.partitions.kafka.snapshots import KafkaSnapshots
 from perdure.partitions.rocksdb import RocksStores
 from perdure.partitions.snapshots import read_shelf
 from tests.checkers.evidence import Call, Evidence, StoreImage
+from tests.ports import free_ports
 
 from .app import EFFECTS_VARIABLE, Effects
 from .load import Crowd, Load
@@ -170,8 +170,7 @@ class EmbeddedGround(Ground):
     """A fresh embedded hub. It has one worker, which is all of it; its clients come over HTTP."""
 
     def __init__(self, terms: Terms, directory: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self._port = probe.getsockname()[1]
+        (self._port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{self._port}"
         recorder = EmbeddedRecorder(directory / "hub", directory / "recorded")
         super().__init__(terms, directory, recorder, AsyncClient.http(self.url).transport)

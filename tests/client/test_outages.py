@@ -18,7 +18,7 @@ from perdure.partitions.kafka import KafkaLog, KafkaSettings
 from perdure.schemas.events import Status
 from perdure.serve import ApiServer, create_api, server
 from perdure.serve.server import bind
-from tests.broker import Broker, free_ports
+from tests.broker import Broker
 from tests.client.hub import echo, listen
 from tests.client.ways import OverHttp, OverKafka
 
@@ -57,8 +57,8 @@ def test_a_broker_that_goes_and_comes_back(mortal_broker: Broker, tmp_path: Path
     way.close()
 
 
-def test_a_broker_that_is_not_there_is_named_in_time() -> None:
-    (port,) = free_ports(1)
+def test_a_broker_that_is_not_there_is_named_in_time(closed_port: int) -> None:
+    port = closed_port
     client = Client(lambda: impatient(port))
     try:
         with pytest.raises(HubUnavailable, match=f"no Kafka broker answered at 127.0.0.1:{port} within 1 s"):
@@ -77,12 +77,12 @@ def test_a_hub_that_is_not_there_is_named_with_what_creates_it(kafka_servers: st
         client.close()
 
 
-def test_an_api_that_is_not_there_is_named() -> None:
-    (port,) = free_ports(1)
-    client = Client.http(f"http://127.0.0.1:{port}", timeout=0.5)
+def test_an_api_that_is_not_there_is_named(closed_port: int) -> None:
+    url = f"http://127.0.0.1:{closed_port}"
+    client = Client.http(url, timeout=0.5)
     try:
         for ask in (client.list, lambda: client.instance("i").get()):
-            with pytest.raises(HubUnavailable, match=f"nothing answers at http://127.0.0.1:{port}.*is `perdure dev`"):
+            with pytest.raises(HubUnavailable, match=f"nothing answers at {url}.*is `perdure dev`"):
                 ask()
         with pytest.raises(HubUnavailable):  # nothing was sent, so nothing is unknown
             client.start(echo, 1)
@@ -214,9 +214,8 @@ def test_a_token_that_is_missing_or_wrong_is_said_with_the_way_out(tmp_path: Pat
         way.close()
 
 
-def test_an_api_without_its_brokers_lives_is_not_ready_and_keeps_nobody_waiting() -> None:
-    (port,) = free_ports(1)
-    api = ApiServer(create_api(impatient(port)), bind("127.0.0.1", 0))
+def test_an_api_without_its_brokers_lives_is_not_ready_and_keeps_nobody_waiting(closed_port: int) -> None:
+    api = ApiServer(create_api(impatient(closed_port)), bind("127.0.0.1", 0))
     api.start()
     began = time.monotonic()
     try:
@@ -277,9 +276,8 @@ def strangers() -> Iterator[str]:
     server.server_close()
 
 
-def test_what_is_refused_here_needs_no_hub() -> None:
-    (port,) = free_ports(1)
-    client = Client.kafka("hub", f"127.0.0.1:{port}")
+def test_what_is_refused_here_needs_no_hub(closed_port: int) -> None:
+    client = Client.kafka("hub", f"127.0.0.1:{closed_port}")
     try:
         with pytest.raises(InvalidRequest):
             client.start(echo, 1, instance_id="")

@@ -2,15 +2,15 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
+
+from tests.ports import free_ports
 
 PLENTY_SECONDS = 60.0
 SESSION_VARIABLE = "TEST_SESSION_TIMEOUT_MS"
@@ -20,7 +20,7 @@ class WorkerProcess:
     """`perdure worker app:app` in a directory that has app.py; of this build, or of that in the folder `build`."""
 
     def __init__(self, directory: Path, servers: str, hub: str, *options: str, build: Path | None = None) -> None:
-        self.port = free_pair()
+        self.port = free_ports(2)[0]  # a second process answers at the next one
         self.log = directory / f"worker-{self.port}.log"
         session_ms = os.environ.get(SESSION_VARIABLE, "2000")
         environment = {**os.environ, "PERDURE_KAFKA_SESSION_TIMEOUT_MS": session_ms}
@@ -68,15 +68,6 @@ class WorkerProcess:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
-
-
-def free_pair() -> int:
-    """A port that was free a moment ago and so was the next one, where a second process answers."""
-    while True:
-        with suppress(OSError), socket.create_server(("127.0.0.1", 0)) as first:
-            port: int = first.getsockname()[1]
-            with socket.create_server(("127.0.0.1", port + 1)):
-                return port
 
 
 def until(done: Callable[[], bool], story: Callable[[], str] = lambda: "it did not happen") -> None:

@@ -17,7 +17,6 @@ from confluent_kafka.admin import (
 from perdure.partitions.kafka import FIXED, KafkaLog, KafkaSettings, create_hub, describe_hub
 from perdure.partitions.ports import HubMissing, HubRefused, LogUnavailable
 from perdure.partitions.topics import HubNameRefused
-from tests.broker import free_ports
 
 _numbers = count(1)
 
@@ -170,13 +169,12 @@ def test_larger_records_are_a_matter_of_settings(settings: KafkaSettings) -> Non
     log.close()
 
 
-def test_a_broker_that_is_away_is_named_within_the_time_given() -> None:
-    (port,) = free_ports(1)
-    settings = KafkaSettings(f"127.0.0.1:{port}", "hub", request_seconds_max=1.0)
+def test_a_broker_that_is_away_is_named_within_the_time_given(closed_port: int) -> None:
+    settings = KafkaSettings(f"127.0.0.1:{closed_port}", "hub", request_seconds_max=1.0)
     begin = time.monotonic()
 
     for opening in (KafkaLog.open, KafkaLog.open_client):
-        with pytest.raises(LogUnavailable, match=f"127.0.0.1:{port}.*check that it runs"):
+        with pytest.raises(LogUnavailable, match=f"127.0.0.1:{closed_port}.*check that it runs"):
             opening(settings)
 
     assert time.monotonic() - begin < 8

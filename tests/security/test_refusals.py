@@ -10,7 +10,6 @@ from perdure.client import Client
 from perdure.errors import ConfigError, HubRefused
 from perdure.partitions.kafka import KafkaSettings, create_hub, describe_hub
 from perdure.partitions.ports import LogUnavailable
-from tests.broker import free_ports
 from tests.secured import SecuredBroker
 from tests.security.people import Person, Said
 
@@ -110,7 +109,7 @@ def test_a_listener_that_speaks_otherwise_is_unavailable_within_the_time_limit(
         describe_hub(KafkaSettings(servers, hub_name, properties, request_seconds_max=2))
 
 
-def test_a_file_that_is_not_there_is_named() -> None:
+def test_a_file_that_is_not_there_is_named(closed_port: int) -> None:
     properties = {"security.protocol": "SSL", "ssl.ca.location": "missing.pem"}
     with pytest.raises(ConfigError, match=r"ssl\.ca\.location: .*missing\.pem"):
-        Client.kafka("hub", f"127.0.0.1:{free_ports(1)[0]}", properties=properties).open()
+        Client.kafka("hub", f"127.0.0.1:{closed_port}", properties=properties).open()

@@ -22,8 +22,7 @@ from perdure.logs import configure_logs
 from perdure.masking import MASK, masked, visible
 from perdure.partitions.kafka import KafkaSettings
 from perdure.partitions.kafka.client_logs import LOGGER
-from tests.broker import free_ports
-from tests.e2e.workers import until
+from tests.e2e.workers import PLENTY_SECONDS, until
 from tests.secured import SecuredBroker
 
 CANARIES = {
@@ -76,11 +75,10 @@ def check_clean(text: str) -> None:
     assert [] == [canary for canary in EVERY if canary in text], text
 
 
-def test_no_command_shows_a_secret_whatever_goes_wrong(tmp_path: Path) -> None:
+def test_no_command_shows_a_secret_whatever_goes_wrong(tmp_path: Path, closed_port: int) -> None:
     (tmp_path / "app.py").write_text(APP)
-    port = free_ports(1)[0]
-    url = {"PERDURE_URL": f"http://me:{USERINFO}@127.0.0.1:{port}"}
-    kafka = {**KAFKA, "PERDURE_BROKERS": f"127.0.0.1:{port}"}
+    url = {"PERDURE_URL": f"http://me:{USERINFO}@127.0.0.1:{closed_port}"}
+    kafka = {**KAFKA, "PERDURE_BROKERS": f"127.0.0.1:{closed_port}"}
     bad = {**kafka, "PERDURE_KAFKA_SSL_KEYSTORE_LOCATION": str(tmp_path / "app.py")}
     commands: list[tuple[tuple[str, ...], Mapping[str, str]]] = [
         (("config",), {**url, **kafka}),
@@ -88,7 +86,6 @@ def test_no_command_shows_a_secret_whatever_goes_wrong(tmp_path: Path) -> None:
         (("--debug", "list"), url),
         (("start", "doomed", "--wait", "--input", '"x"'), url),
         (("hub", "describe"), bad),
-        (("--debug", "worker", "app:app", "--port", "0"), kafka),
         (("--debug", "worker", "app:app", "--port", "0", "--processes", "2"), bad),
         (("--debug", "audit"), {**kafka, "PERDURE_KAFKA_SASL_PASWORD": "x"}),
         (("hub", "acls"), kafka),
@@ -103,8 +100,36 @@ def test_no_command_shows_a_secret_whatever_goes_wrong(tmp_path: Path) -> None:
     assert all("exit 0" in output for output in outputs[:2])
     assert MASK in outputs[0]
     # They went as far as they should: an error, where it was asked for with its traceback.
-    assert all("error: " in output for output in outputs[2:8])
+    assert all("error: " in output for output in outputs[2:7])
     assert all("Traceback" in output for output in outputs if "--debug" in output)
+
+
+def test_a_worker_that_waits_for_brokers_that_are_away_tells_all_but_secrets_and_ends_when_told_to(
+    tmp_path: Path, closed_port: int
+) -> None:
+    """debug=all and --log-level debug: what librdkafka has to say is in the log."""
+    (tmp_path / "app.py").write_text(APP)
+    log = tmp_path / "log"
+    environment = {**os.environ, **CANARIES, **KAFKA, "PERDURE_BROKERS": f"127.0.0.1:{closed_port}"}
+    options = ["--port", "0", "--log-level", "debug"]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "perdure", "--debug", "worker", "app:app", *options],
+            cwd=tmp_path,
+            env=environment,
+            stdout=out,
+            stderr=out,
+        )
+    try:
+        until(lambda: "hub.unavailable" in log.read_text(), log.read_text)
+        process.send_signal(signal.SIGTERM)
+        assert 0 == process.wait(PLENTY_SECONDS), log.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+    assert "sasl.password" in log.read_text()
+    check_clean(log.read_text())
 
 
 def test_no_log_line_answer_or_metric_of_a_running_dev_shows_a_secret(tmp_path: Path) -> None:
@@ -199,9 +224,9 @@ def test_no_value_that_is_printed_by_itself_holds_a_secret() -> None:
     assert {*CANARIES.values()} == set(secrets_of(settings))
 
 
-def test_an_address_with_credentials_is_named_without_them_in_errors_of_the_library() -> None:
+def test_an_address_with_credentials_is_named_without_them_in_errors_of_the_library(closed_port: int) -> None:
     with pytest.raises(HubUnavailable, match="nothing answers at") as refusal:
-        Client.http(f"http://me:{USERINFO}@127.0.0.1:{free_ports(1)[0]}").open()
+        Client.http(f"http://me:{USERINFO}@127.0.0.1:{closed_port}").open()
 
     check_clean(str(refusal.value))
 
