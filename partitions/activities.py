@@ -100,6 +100,10 @@ class ActivityPool(Protocol):
         """Start what may start, go on with what can go on; True if anything was done."""
         ...
 
+    def linger(self) -> bool:
+        """Wait for what has just begun, no longer than short functions last; True if there is something for `step`."""
+        ...
+
     def wait_seconds(self, limit_seconds: float) -> float:
         """How long the engine may wait before it calls `step` again, at most `limit_seconds`."""
         ...

@@ -18,6 +18,11 @@ T = TypeVar("T")
 
 # Everything in an envelope but the instance id and the body: a mark, nine numbers of at most ten bytes, three digests.
 ENVELOPE_BYTES_MAX = 256
+# Records leave in bursts, few of them at a time: what is decided meanwhile joins the next one, as in a group commit. A client is
+# woken for the first record of a burst and takes the next ones along, which one by one would cost it ten times as much; and
+# librdkafka spins while it has more records than it may have requests under way.
+BURST_RECORDS = 64
+BURSTS_MAX = 2
 
 
 class EpochEnded(Exception):
@@ -52,7 +57,7 @@ class Run:
 
 
 class Epoch(Generic[T]):
-    """The append side of an owned partition. Never blocks, and never refuses: what does not fit waits in `backlog`."""
+    """The append side of an owned partition. Never blocks, and never refuses: what does not fit waits."""
 
     def __init__(self, writer: HistoryWriter, run: Run, record_bytes_max: int) -> None:
         self._writer = writer
@@ -63,6 +68,10 @@ class Epoch(Generic[T]):
         self._in_flight: deque[tuple[int, int, Appended[T] | None]] = deque()
         self._in_flight_bytes = 0
         self._unsent: deque[tuple[str, bytes]] = deque()
+        # The last offset of each burst on its way.
+        self._bursts: deque[int] = deque()
+        self.full = False
+        """The writer has no room for more. Decide nothing while it has none (R10)."""
         self.number = run.claim_offset
         self.next_offset = run.claim_offset + 1
 
@@ -76,9 +85,9 @@ class Epoch(Generic[T]):
         return self._in_flight_bytes
 
     @property
-    def backlog(self) -> int:
-        """Records that the writer has no room for; while there are any, decide nothing more (R10)."""
-        return len(self._unsent)
+    def quiet(self) -> bool:
+        """All that was appended is confirmed."""
+        return not self._in_flight
 
     def append(
         self,
@@ -88,7 +97,7 @@ class Epoch(Generic[T]):
         effect: T,
         format: int = FIRST_LEVEL,  # noqa: A002 (the envelope's word)
     ) -> Appended[T]:
-        """Send one record; a body that is too large goes as adjacent parts that count when complete (R1)."""
+        """Decide one record; a body that is too large goes as adjacent parts that count when complete (R1). It leaves with `send`."""
         first = self.next_offset
         room = self._record_bytes_max - ENVELOPE_BYTES_MAX - len(instance_id.encode())
         pieces = [body] if len(body) <= room else [body[at : at + room] for at in range(0, len(body), room)]
@@ -116,18 +125,26 @@ class Epoch(Generic[T]):
             self.next_offset += 1
             self._unsent.append((instance_id, value))
         assert appended is not None
-        self.send_backlog()
+        if len(self._unsent) >= BURST_RECORDS:
+            self.send()
         return appended
 
-    def send_backlog(self) -> None:
-        """Hand over what waits. A full queue is back-pressure: nothing was sent and the expected offset stands (R4)."""
-        while self._unsent:
+    def send(self) -> None:
+        """Hand over what waits, unless it is to join a later burst. A full queue is back-pressure: nothing was sent and the expected
+        offset stands (R4)."""
+        if not self._unsent or len(self._bursts) >= BURSTS_MAX:
+            return
+        self.full, before = False, len(self._unsent)
+        while self._unsent and not self.full:
             key, value = self._unsent[0]
             try:
                 self._writer.append(key, value)
             except BufferFull:
-                return
-            self._unsent.popleft()
+                self.full = True
+            else:
+                self._unsent.popleft()
+        if len(self._unsent) < before:
+            self._bursts.append(self.next_offset - 1 - len(self._unsent))
 
     def take_confirmed(self) -> list[Appended[T]]:
         """What is confirmed since the last call, in order. Raises EpochEnded at the first wrong report; what the same call
@@ -142,6 +159,8 @@ class Epoch(Generic[T]):
                 raise EpochEnded(f"epoch {self.number}: record expected at offset {expected}, {found}")
             self._in_flight.popleft()
             self._in_flight_bytes -= size
+            if expected == self._bursts[0]:
+                self._bursts.popleft()
             if appended is not None:
                 self.confirmed_offset = expected
                 confirmed.append(appended)

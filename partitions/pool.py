@@ -120,6 +120,10 @@ class LocalPool:
         began = self._async.step()
         return bool(finished or expired or handed or began or self._reported > reported)
 
+    def linger(self) -> bool:
+        """Wait for functions that have just begun, no longer than short ones last; True if there is something for `step`."""
+        return self._plain.linger()
+
     def wait_seconds(self, limit_seconds: float) -> float:
         """How long the engine may wait before the next `step`. Call it right before waiting: it arms the wake-up."""
         expiry = self._deadlines.next_expiry() - self._clock.monotonic()

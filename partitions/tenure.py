@@ -107,7 +107,7 @@ class Tenure:
     @property
     def quiet(self) -> bool:
         """Nothing is on its way: all that was decided is confirmed."""
-        return not self._epoch.in_flight and not self._epoch.backlog
+        return self._epoch.quiet
 
     def round(self) -> bool:
         """One round; true if anything was done. Raises EpochEnded."""
@@ -115,8 +115,8 @@ class Tenure:
         worked = self._confirmation.take(self._epoch.take_confirmed())
         self._check_progress(worked)
         # 2. Back-pressure: while appends wait, decide nothing more; what frees them comes in by step 1 (R10).
-        self._epoch.send_backlog()
-        if self._epoch.backlog or self._is_full():
+        self._epoch.send()
+        if self._epoch.full or self._is_full():
             return worked
         # 3. Mail; with care a part of it, once the log says what is tried (R13).
         now_ms = self._home.time.now_ms()
@@ -129,10 +129,11 @@ class Tenure:
         self._close_round(mail, now_ms)
         # 6. What outlives the retention is carried forward (R15).
         self._carry_forward(now_ms)
-        # 7. Confirmed sends and snapshots go out; the checkpoint, if it is due (R7, R14, R15).
-        sent = self._home.outbox.step(now_ms) | self._home.archive.step()
+        # 7. The checkpoint, if it is due; all that was decided leaves (R4, R15). Confirmed sends and snapshots go out (R7, R14).
         if self._confirmation.checkpoint_due or (self._retention is not None and self._retention.ready != NO_BASE):
             self.append_checkpoint()
+        self._epoch.send()
+        sent = self._home.outbox.step(now_ms) | self._home.archive.step()
         return (
             worked
             or sent
@@ -456,7 +457,7 @@ class Tenure:
     def finish(self) -> None:
         """Confirm what is on its way, and decide nothing more. Raises EpochEnded."""
         self._confirmation.take(self._epoch.take_confirmed())
-        self._epoch.send_backlog()
+        self._epoch.send()
         self._home.outbox.step(self._home.time.now_ms())
 
     def close(self) -> None:

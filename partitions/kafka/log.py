@@ -20,10 +20,11 @@ from .topic_reader import KafkaTopicReader
 
 _log = structlog.get_logger("perdure.kafka")
 
-# A report comes half a millisecond after an append, and no client of librdkafka can be woken from outside. So a wait looks
-# around often at first and ever more seldom while nothing happens: what another thread wakes us for is seen after at most an
-# eighth of the time for which it was quiet, and an idle process looks 50 times a second.
-REPORT_SLICE_SECONDS = 0.0005
+# A wait blocks in one client at a time, and none of librdkafka's can be woken from outside. So it blocks where the next event is
+# expected and looks at the others in between: often at first, and ever more seldom while nothing happens, so that what another
+# thread wakes us for is seen after at most an eighth of the time for which it was quiet, and an idle process looks 50 times a
+# second. A client counts whole milliseconds: with less it does not block at all.
+REPORT_SLICE_SECONDS = 0.001
 IDLE_SLICE_SECONDS = 0.02
 QUIET_FRACTION = 8
 
@@ -165,7 +166,7 @@ class KafkaLog:
 
     def _slice(self, now: float) -> float:
         quiet = (now - self._eventful) / QUIET_FRACTION
-        return min(max(quiet, REPORT_SLICE_SECONDS / 2), IDLE_SLICE_SECONDS)
+        return min(max(quiet, REPORT_SLICE_SECONDS), IDLE_SLICE_SECONDS)
 
     def _look(self, slice_seconds: float) -> bool:
         """Serve every client once and block in one of them; true if there is anything for the caller."""

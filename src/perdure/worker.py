@@ -148,7 +148,7 @@ class Worker:
         self._watchdog = TurnWatchdog(self.settings.owner.limits.turn_seconds_max)
         try:
             while not (self._draining and not self.owners):
-                if not self._round():
+                if not self._round() and not self.pool.linger():
                     self.log.wait(self._wait_seconds())
         finally:
             self._leave()

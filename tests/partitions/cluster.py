@@ -174,6 +174,9 @@ class HandPool:
     def step(self) -> bool:
         return False
 
+    def linger(self) -> bool:
+        return False  # time here does not pass by itself
+
     def wait_seconds(self, limit_seconds: float) -> float:
         return limit_seconds
 

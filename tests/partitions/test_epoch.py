@@ -1,13 +1,16 @@
 """One owner's run of records: what is appended, what the reports confirm, and when it is over (R1 to R5)."""
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.partitions.epoch import ENVELOPE_BYTES_MAX, Epoch, EpochEnded, Run
+from perdure.partitions.epoch import BURST_RECORDS, ENVELOPE_BYTES_MAX, Epoch, EpochEnded, Run
 from perdure.partitions.memory import Fate, Faults, FaultScript, MemoryHub, MemoryLog, Reporting
+from perdure.partitions.ports import Report
 from perdure.partitions.reader import Accepted, RunState, read_record
-from perdure.schemas.codec import extend_digest
+from perdure.schemas.codec import decode_envelope, extend_digest
 from perdure.schemas.records import NO_DIGEST, Opening, RecordKind
 from tests.partitions.cluster import Clock
 from tests.partitions.histories import claim_value
@@ -26,14 +29,19 @@ class Begun:
         self.writer.append("", claim)
         assert [0] == [report.offset for report in self.writer.take_reports()]
         run = Run(0, extend_digest(NO_DIGEST, claim), Opening(-1, NO_DIGEST))
+        self.run = run
         self.epoch: Epoch[str] = Epoch(self.writer, run, BYTES_MAX)
 
     def append(self, *names: str, size: int = 10) -> None:
         for name in names:
             self.epoch.append(RecordKind.TURN, "i", name.encode().ljust(size, b"."), name)
+        self.epoch.send()
 
     def confirmed(self) -> list[str]:
-        return [appended.effect for appended in self.epoch.take_confirmed()]
+        """What is confirmed by now; what waited for it leaves."""
+        taken = [appended.effect for appended in self.epoch.take_confirmed()]
+        self.epoch.send()
+        return taken
 
     def accepted(self) -> list[str]:
         """What a reader makes of the log."""
@@ -114,15 +122,45 @@ def test_a_full_queue_keeps_the_expected_offsets_and_the_order() -> None:
 
     full = Full()
     begun = Begun(faults=full)
-    full.left = 3
+    full.left = 2
     begun.append("a", "b", "c")
-    assert (3, 3) == (begun.epoch.in_flight, begun.epoch.backlog)
+    assert begun.epoch.full
     begun.append("d")
-    begun.epoch.send_backlog()
-    assert 0 == begun.epoch.backlog
+    assert begun.epoch.full
+    begun.epoch.send()
+    assert not begun.epoch.full
+    assert 4 == begun.epoch.in_flight
 
     assert ["a", "b", "c", "d"] == begun.confirmed()
     assert ["a", "b", "c", "d"] == begun.accepted()
+
+
+def test_few_bursts_are_on_their_way_and_what_is_decided_meanwhile_joins_the_next_one() -> None:
+    begun = Begun()
+    sent: list[int] = []
+
+    class Counting:
+        def append(self, key: str, value: bytes) -> None:
+            sent.append(decode_envelope(value).offset)
+            begun.writer.append(key, value)
+
+        def take_reports(self) -> Sequence[Report]:
+            return begun.writer.take_reports()
+
+        def close(self) -> None:
+            begun.writer.close()
+
+    begun.epoch = Epoch(Counting(), begun.run, BYTES_MAX)
+    for name in "abcde":
+        begun.append(name)
+    assert [1, 2] == sent
+    assert ["a", "b"] == begun.confirmed()
+    assert [1, 2, 3, 4, 5] == sent
+    assert ["c", "d", "e"] == begun.confirmed()
+    begun.append(*(str(number) for number in range(3 * BURST_RECORDS)))
+    assert 2 * BURST_RECORDS == len(sent) - 5
+    assert 3 * BURST_RECORDS == len(begun.confirmed() + begun.confirmed())
+    assert begun.epoch.quiet
 
 
 def test_a_record_in_parts_is_confirmed_with_its_last_part() -> None:

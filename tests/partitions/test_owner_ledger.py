@@ -65,7 +65,9 @@ class Ledger:
         self.fold.show(life.name, old, header_of(turn.state) if turn.state is not None else None)
 
     def write(self) -> None:
-        self.epoch.take_confirmed()
+        while not self.epoch.quiet:
+            self.epoch.send()
+            self.epoch.take_confirmed()
         if self.last is not None:
             place = self.last.place
             self.fold.write(0, place.offset, place.previous, place.digest)

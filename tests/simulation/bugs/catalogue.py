@@ -190,7 +190,6 @@ MESSAGES = (
             ),
         ),
         like={"round_messages_max": 1},
-        seeds=300,
     ),
     Bug(
         "sends to ourselves are forgotten by the next owner",
@@ -259,7 +258,6 @@ TIME = (
         "a timer fires though it was cancelled on the tip",
         ("C5",),
         (Edit("actors.accept:_fire_timer", "if draft.timers.get(due.task_id) != due.fire_at_ms:", "if False:"),),
-        seeds=300,
     ),
     Bug(
         "partition time is the wall clock",
@@ -285,7 +283,6 @@ STATE = (
                 "return True\n    identity, span = log.identity",
             ),
         ),
-        seeds=300,
     ),
     Bug(
         "a timer that is over stays in the store",
@@ -306,7 +303,6 @@ STATE = (
         "who could go on without a message is forgotten by the next owner",
         ("C17",),
         (Edit("partitions.due_turns:DueTurns._read", "return [key", "return [] and [key"),),
-        seeds=300,
     ),
     Bug(
         "continue-as-new drops the events that nobody took",
@@ -339,14 +335,12 @@ TRIMMING = (
         ("C23",),
         (Edit("partitions.instances:Instances.carried_turns", "for record in slot.unconfirmed:", "for record in ():"),),
         like=RETENTION,
-        seeds=300,
     ),
     Bug(
         "the log is trimmed past a history that is still wanted",
         ("C23",),
         (Edit("partitions.retention:Retention.take_uncarried", "if entries:", "if False:"),),
         like=RETENTION,
-        seeds=300,
     ),
     Bug(
         "the log is trimmed past a send that is not acknowledged",
@@ -359,7 +353,6 @@ TRIMMING = (
             ),
         ),
         like=RETENTION,
-        seeds=300,
     ),
     Bug(
         "the log is trimmed to where no checkpoint is",

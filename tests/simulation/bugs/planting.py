@@ -45,7 +45,7 @@ class Bug:
     needs: Mapping[str, Any] = field(default_factory=dict)
     like: Mapping[str, Any] = field(default_factory=dict)
     under: Mapping[Fault, float] = field(default_factory=dict)
-    seeds: int = 60
+    seeds: int = 300
 
 
 def scenario_of(bug: Bug, seed: int) -> Scenario:
