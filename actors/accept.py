@@ -15,7 +15,16 @@ from perdure.schemas.messages import Inbound, ReplyCode, ReusePolicy, TimerPurpo
 
 from .instance import Draft, InstanceState, PendingChild, PendingTask, begin, remember
 from .limits import ENGINE_REQUEST
-from .outgoing import Answer, Outgoing, cancel_child, child_result, start_child, tell_parent, terminate_child
+from .outgoing import (
+    Answer,
+    Outgoing,
+    cancel_child,
+    child_result,
+    start_child,
+    task_request,
+    tell_parent,
+    terminate_child,
+)
 from .setting import Setting
 
 LOST_MAX = 3
@@ -204,9 +213,21 @@ def _accept_raise(intake: Intake, message: Inbound) -> None:
     intake.answer(message, ReplyCode.OK)
 
 
+def _is_anothers(intake: Intake, draft: Draft, message: Inbound) -> bool:
+    """A parent ends its own children only: it may have asked for an id that somebody else has, and not know that yet."""
+    if not message.request_id.startswith(ENGINE_REQUEST):
+        return False
+    parent = draft.started.parent
+    task = task_request(parent.instance_id, parent.execution_id, parent.task_id) if parent else None
+    if message.request_id.rpartition("/")[0] == task:
+        return False
+    intake.dropped += 1
+    return True
+
+
 def _accept_cancel(intake: Intake, message: Inbound) -> None:
     draft = intake.running(message)
-    if draft is None:
+    if draft is None or _is_anothers(intake, draft, message):
         return
     reason = cast("ms.Cancel", message.body).reason
     if draft.status == Status.PENDING and draft.started.start_at_ms > intake.now_ms:
@@ -222,7 +243,7 @@ def _accept_cancel(intake: Intake, message: Inbound) -> None:
 
 def _accept_terminate(intake: Intake, message: Inbound) -> None:
     draft = intake.running(message)
-    if draft is not None:
+    if draft is not None and not _is_anothers(intake, draft, message):
         body = cast("ms.Terminate", message.body)
         if body.recursive:
             intake.sends.extend(terminate_child(draft, child.created, body.reason) for child in _in_order(draft))

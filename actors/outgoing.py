@@ -44,7 +44,7 @@ def sends_of(state: InstanceState | Draft, events: Sequence[HistoryEvent]) -> li
             created[event.task_id] = event
             out.append(start_child(state, event, 1))
         elif isinstance(event, ev.EventSent):
-            request = f"{ENGINE_REQUEST}{state.instance_id}/{state.started.execution_id}/{event.task_id}"
+            request = task_request(state.instance_id, state.started.execution_id, event.task_id)
             out.append(Outgoing(event.instance_id, ms.RaiseEvent(event.name, event.input), request))
         elif isinstance(event, ev.TaskCanceled):
             pending = state.children.get(event.task_id)
@@ -54,26 +54,28 @@ def sends_of(state: InstanceState | Draft, events: Sequence[HistoryEvent]) -> li
     return out
 
 
+def task_request(instance_id: str, execution_id: str, task_id: int) -> str:
+    """What the request ids of all that a task sends begin with."""
+    return f"{ENGINE_REQUEST}{instance_id}/{execution_id}/{task_id}"
+
+
 def start_child(state: InstanceState | Draft, created: ev.SubOrchestrationInstanceCreated, attempt: int) -> Outgoing:
     """The start of one attempt of a sub-orchestration; a finished instance of that id makes room."""
     parent = ev.Parent(state.instance_id, state.started.execution_id, created.task_id, attempt)
     body = ms.Start(created.name, created.input, created.tags, reuse=ms.ReusePolicy.REPLACE, parent=parent)
-    return Outgoing(
-        created.instance_id,
-        body,
-        f"{ENGINE_REQUEST}{state.instance_id}/{parent.execution_id}/{created.task_id}/{attempt}",
-    )
+    request = task_request(state.instance_id, parent.execution_id, created.task_id)
+    return Outgoing(created.instance_id, body, f"{request}/{attempt}")
 
 
 def cancel_child(state: InstanceState | Draft, created: ev.SubOrchestrationInstanceCreated, reason: str) -> Outgoing:
-    request = f"{ENGINE_REQUEST}{state.instance_id}/{state.started.execution_id}/{created.task_id}/cancel"
+    request = task_request(state.instance_id, state.started.execution_id, created.task_id) + "/cancel"
     return Outgoing(created.instance_id, ms.Cancel(reason), request)
 
 
 def terminate_child(
     state: InstanceState | Draft, created: ev.SubOrchestrationInstanceCreated, reason: bytes
 ) -> Outgoing:
-    request = f"{ENGINE_REQUEST}{state.instance_id}/{state.started.execution_id}/{created.task_id}/terminate"
+    request = task_request(state.instance_id, state.started.execution_id, created.task_id) + "/terminate"
     return Outgoing(created.instance_id, ms.Terminate(reason), request)
 
 

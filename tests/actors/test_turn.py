@@ -448,6 +448,18 @@ def test_a_parent_is_told_how_its_child_ended(end: ev.ExecutionCompleted, failur
     assert ("mother", failure) == (told.instance_id, told.body.failure.type if told.body.failure else None)
 
 
+@pytest.mark.parametrize("body", [ms.Cancel("enough"), ms.Terminate(b"1")])
+def test_a_parent_ends_its_own_child_only(body: ms.Body) -> None:
+    own, another = Actor(), Actor()
+    own.take(ms.Start("child", parent=PARENT), decide=(TASK,))
+    another.take(ms.Start("child"), decide=(TASK,))
+    request = f"/{PARENT.instance_id}/{PARENT.execution_id}/{PARENT.task_id}/cancel"
+
+    turns = [actor.take(body, request=request) for actor in (own, another)]
+
+    assert [True, False] == [bool(turn.events) for turn in turns]
+
+
 def test_a_child_given_up_is_told_to_cancel() -> None:
     actor = Actor(CHILD)
 

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any
 
 from .faults import NETWORK, Fault, Rates, Strike, Turmoil
-from .plans import MAILBOX, Job, Plan, Step, Trouble, job_of, steps_of
+from .plans import ENDLESS, MAILBOX, Job, Plan, Step, Trouble, job_of, steps_of
 
 MAILBOX_ROUND = 4
 
@@ -127,6 +127,8 @@ class Programs:
 
     def part(self, depth: int) -> Step:
         """A task inside another step."""
+        if depth < 1 and self._dice.random() < 0.04:
+            return ["taken", ENDLESS]
         return self.child(depth) if depth < 1 and self._dice.random() < 0.2 else self.leaf()
 
     def steps(self, depth: int, number: int) -> list[Step]:
@@ -201,16 +203,21 @@ class Programs:
         return replace(plan, trouble=trouble, trouble_ms=at)
 
 
-def with_mailboxes(plans: Iterable[Plan]) -> tuple[Plan, ...]:
-    """These plans and the mailboxes to which they send, each waiting for exactly what is sent to it, some at a time."""
-    senders = [plan for plan in plans if not plan.is_mailbox]
-    mail = Counter(step[1] for plan in senders for step in steps_of(plan.job) if step[0] == "send")
-    boxes = []
+def with_landmarks(plans: Iterable[Plan]) -> tuple[Plan, ...]:
+    """These plans, the mailboxes to which they send, each waiting for exactly what is sent to it, some at a time, and the instance
+    that waits for ever, if there was one or a plan names it."""
+    given = tuple(plans)
+    senders = [plan for plan in given if not plan.is_landmark]
+    steps = [step for plan in senders for step in steps_of(plan.job)]
+    mail = Counter(step[1] for step in steps if step[0] == "send")
+    landmarks = []
     for name, number in sorted(mail.items()):
         waits: list[Step] = [["wait", "mail"]] * number
         rounds = [waits[at : at + MAILBOX_ROUND] for at in range(0, number, MAILBOX_ROUND)]
-        boxes.append(Plan(name, job_of(*rounds), 0))
-    return (*senders, *boxes)
+        landmarks.append(Plan(name, job_of(*rounds), 0))
+    if any(step[0] == "taken" for step in steps) or any(plan.is_endless for plan in given):
+        landmarks.append(Plan(ENDLESS, job_of([["call", 0], ["wait", "that never comes"]]), 0))
+    return (*senders, *landmarks)
 
 
 def make_scenario(seed: int, instances: int = 24) -> Scenario:
@@ -221,14 +228,11 @@ def make_scenario(seed: int, instances: int = 24) -> Scenario:
     window = dice.choice((4_000, 8_000, 15_000))
     tuning = _tuning(dice)
     plans = [programs.plan(number, window * 2 // 3) for number in range(instances)]
-    if dice.random() < 0.3:
-        endless = job_of([["call", programs.token()], ["wait", "that never comes"]])
-        plans.append(Plan("endless", endless, 100, endless=True))
     return Scenario(
         seed,
         partitions,
         machines,
-        with_mailboxes(plans),
+        with_landmarks(plans),
         _strikes(dice, machines),
         _turmoil(dice, machines, window, tuning),
         _rates(dice),

@@ -90,6 +90,10 @@ def _child(ctx: OrchestrationContext, job: Job, name: str, attempts: int) -> Can
     return ctx.call_sub_orchestrator("program", job, instance_id=name or None, retry_policy=policy(attempts))
 
 
+def _taken(ctx: OrchestrationContext, name: str) -> CancellableTask[Any]:
+    return ctx.call_sub_orchestrator("program", None, instance_id=name)
+
+
 def _count(ctx: OrchestrationContext, token: int, times: int) -> CancellableTask[Any]:
     return ctx.call_sub_orchestrator("count", [token, times])
 
@@ -110,6 +114,7 @@ _BEGIN: dict[str, Callable[..., CancellableTask[Any]]] = {
     "deadline": _deadline,
     "sleep": _sleep,
     "child": _child,
+    "taken": _taken,
     "count": _count,
     "wait": _wait,
     "expect": _expect,

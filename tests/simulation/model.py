@@ -50,7 +50,7 @@ class Model:
 
     def problems(self, end: End) -> Iterator[str]:
         plan = self._plan
-        if plan.endless:
+        if plan.is_endless:
             if end.status != "RUNNING":
                 yield f"it waits for ever, and is {end.status or 'gone'}"
             return
@@ -124,6 +124,9 @@ class Model:
     def _fits_sleep(self, value: Any, _ms: int) -> bool:
         return value in ("slept", None)
 
+    def _fits_taken(self, value: Any, _name: str) -> bool:
+        return value == {"!": "InstanceAlreadyExists"}
+
     def _fits_count(self, value: Any, token: int, times: int) -> bool:
         crash = self._allow.crashed and value == {"!": "TaskFailedError"}
         return value == token * times + times * (times - 1) // 2 or crash or self._is_orphan(value)
@@ -186,6 +189,7 @@ _FITS: dict[str, Callable[..., bool]] = {
     "deadline": Model._fits_deadline,
     "sleep": Model._fits_sleep,
     "child": Model._fits_child,
+    "taken": Model._fits_taken,
     "count": Model._fits_count,
     "wait": Model._fits_wait,
     "expect": Model._fits_expect,

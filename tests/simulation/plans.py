@@ -12,6 +12,7 @@ A job is JSON: rounds of steps, joined by continue-as-new, and how it ends. A st
 | deadline | token, takes ms, limit ms            | the same for all attempts together                           |
 | sleep    | ms                                   | "slept"                                                      |
 | child    | job, id, attempts                    | what the child came to                                       |
+| taken    | instance                             | the failure of a child whose id somebody else has            |
 | count    | token, times                         | a generator's sum of so many calls                           |
 | wait     | name                                 | the next event of that name                                  |
 | expect   | name, ms, sent                       | the event, or a time-out                                     |
@@ -30,6 +31,7 @@ from enum import Enum
 from typing import Any
 
 MAILBOX = "box"
+ENDLESS = "endless"
 Step = list[Any]
 Job = dict[str, Any]
 
@@ -54,7 +56,7 @@ class Plan:
     """One instance: when it is started, with what, and what is done to it. Times count from the beginning of the run.
 
     `given` are the events that the start brings along, `raised` those that a client raises afterwards, in order, each some
-    milliseconds after the one before; `endless`: it waits for ever in the end.
+    milliseconds after the one before.
     """
 
     instance_id: str
@@ -66,13 +68,22 @@ class Plan:
     given: tuple[tuple[str, Any], ...] = ()
     raised: tuple[tuple[int, str, Any], ...] = ()
     tags: Mapping[str, str] | None = None
-    endless: bool = False
     watched: bool = False
 
     @property
     def is_mailbox(self) -> bool:
-        """It is there before all others, and counts what they send to it."""
+        """It counts what others send to it."""
         return self.instance_id.startswith(MAILBOX)
+
+    @property
+    def is_endless(self) -> bool:
+        """It waits for ever."""
+        return self.instance_id == ENDLESS
+
+    @property
+    def is_landmark(self) -> bool:
+        """It is there before all others."""
+        return self.is_mailbox or self.is_endless
 
 
 def job_of(*rounds: list[Step], end: Step | None = None, guard: bool = False) -> Job:

@@ -39,7 +39,7 @@ from .faults import Fault, Turmoil
 from .generate import Scenario
 from .interpreter import CODE
 from .logs import listening
-from .plans import Plan, Trouble, job_of
+from .plans import ENDLESS, Plan, Trouble, job_of
 from .world import World
 
 PREPARE_MS_MAX = 5_000
@@ -64,7 +64,7 @@ class Run:
             machine.arm()
         began = world.clock.now
         for plan in self.scenario.plans:
-            if not plan.is_mailbox:
+            if not plan.is_landmark:
                 self._carry_out(plan)
         for event in self.scenario.turmoil:
             self._schedule(event)
@@ -83,13 +83,13 @@ class Run:
     # Before.
 
     def _prepare(self) -> None:
-        """Every partition has an owner and every mailbox is there."""
+        """Every partition has an owner and every landmark is there."""
         world = self.world
         world.network.calm = True
         for machine in world.machines:
             machine.boot()
         for plan in self.scenario.plans:
-            if plan.is_mailbox:
+            if plan.is_landmark:
                 self._client(f"starter-{plan.instance_id}", carry_out(plan))
         while not (self._clients_done() and self._all_owned()):
             assert world.clock.now < PREPARE_MS_MAX, "the run does not get ready"
@@ -318,7 +318,7 @@ class Run:
             return False
         if any(owner.holdings is not None and owner.holdings.outbox.depth for _, owner in self.world.owners()):
             return False
-        return all(header.instance_id == "endless" for header in self._headers(ListQuery(statuses=_LIVE, limit=3)))
+        return all(header.instance_id == ENDLESS for header in self._headers(ListQuery(statuses=_LIVE, limit=3)))
 
     def _evidence(self) -> Evidence:
         world, partitions = self.world, range(self.scenario.partitions)
@@ -346,7 +346,7 @@ class Run:
             world.trims,
             world.errors,
             settled=True,
-            endless=frozenset(plan.instance_id for plan in self.scenario.plans if plan.endless),
+            endless=frozenset(plan.instance_id for plan in self.scenario.plans if plan.is_endless),
             awaited=self._awaited,
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
 from .faults import Rates
-from .generate import Scenario, Tuning, with_mailboxes
+from .generate import Scenario, Tuning, with_landmarks
 from .plans import Job, Plan
 from .verdict import Verdict, try_scenario
 
@@ -96,8 +96,8 @@ def _plans(state: Shrinking) -> None:
 
 
 def _attempt_plans(state: Shrinking, plans: Iterable[Plan]) -> bool:
-    """Mailboxes wait for what is left to be sent to them, or fewer plans would fail by themselves."""
-    return state.attempt(replace(state.best.scenario, plans=with_mailboxes(plans)))
+    """Landmarks wait for what is left to be sent to them, or fewer plans would fail by themselves."""
+    return state.attempt(replace(state.best.scenario, plans=with_landmarks(plans)))
 
 
 def _machines(state: Shrinking) -> None:
@@ -126,7 +126,7 @@ def _tuning(state: Shrinking) -> None:
 def _steps(state: Shrinking) -> None:
     """Simpler programs: fewer rounds, steps and events."""
     for number, before in enumerate(state.best.scenario.plans):
-        if before.is_mailbox or number >= len(state.best.scenario.plans):
+        if before.is_landmark or number >= len(state.best.scenario.plans):
             continue
         for simpler in list(_simpler(state.best.scenario.plans[number])):
             plans = list(state.best.scenario.plans)

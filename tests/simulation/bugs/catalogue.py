@@ -178,6 +178,7 @@ MESSAGES = (
         "a message whose delivery failed is taken for delivered",
         ("C11",),
         (Edit("partitions.outbox:Outbox._report", "if error is not None:", "if False:"),),
+        under={Fault.MESSAGE_LOST: 0.2},
     ),
     Bug(
         "source marks run ahead of the inbox mark",
@@ -313,6 +314,12 @@ STATE = (
         "a parent is not told that its child has ended",
         ("C14",),
         (Edit("actors.turn:_decide", "sends.extend(tell_parent(instance_id, parent, decisions[-1]))", "pass"),),
+    ),
+    Bug(
+        "a parent ends whoever has the id of the child that it did not get",
+        ("C16",),
+        (Edit("actors.accept:_accept_cancel", "or _is_anothers(intake, draft, message)", ""),),
+        seeds=300,
     ),
 )
 
