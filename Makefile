@@ -41,8 +41,8 @@ bench: setup ## race the engine against a bare loop and write build/bench.json (
 kill-test: setup ## kill workers again and again on a real broker and count every effect (KILLS=20)
 	@KILL_TEST_KILLS=$(KILLS) $(PY) -m pytest -s -m kafka tests/test_kill.py
 
-simulate: setup ## run hubs in virtual time under every kind of fault and judge them (RUNS=1000 SEED=a fresh one)
-	@$(PY) -m tests.simulation --runs $(RUNS) $${SEED:+--seed "$$SEED"}
+simulate: setup ## run hubs in virtual time under every kind of fault and judge them (RUNS=1000 SEED=a fresh one BATCHES=1 RECORD=a file)
+	@$(PY) -m tests.simulation --runs $(RUNS) $${SEED:+--seed "$$SEED"} $${BATCHES:+--batches "$$BATCHES"} $${RECORD:+--record "$$RECORD"}
 
 bugs: setup ## plant every bug that a checker is there for, and tell the shortest story in which it is caught
 	@SIMULATION_TRIES=300 $(PY) -m pytest -s tests/simulation/test_bugs.py
