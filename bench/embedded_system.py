@@ -29,9 +29,9 @@ class EmbeddedEngine:
     log = "embedded"
     durable = "synced to disk"
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, partitions: int) -> None:
         self._directory = directory
-        self._log = EmbeddedLog.open(directory)
+        self._log = EmbeddedLog.open(directory, partition_count=partitions)
         self._stores = RocksStores(directory / "stores")
         membership = SoleMembership(self._log.identity.partition_count)
         settings = WorkerSettings(OwnerSettings(owner="bench"))
@@ -59,8 +59,8 @@ class EmbeddedEngine:
 
 
 @contextmanager
-def embedded_engines() -> Iterator[Engine]:
+def embedded_engines(partitions: int) -> Iterator[Engine]:
     STATE.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="embedded-", dir=STATE))
-    yield EmbeddedEngine(directory)
+    yield EmbeddedEngine(directory, partitions)
     shutil.rmtree(directory)

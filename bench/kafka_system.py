@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -19,7 +19,7 @@ from .bare_system import BrokerUnderTest
 from .log_driver import LogDriver
 from .measure import BenchmarkFailed, Cpu, cpu_seconds_of
 from .process import APP, STATE, perdure
-from .suite import Engine, Footprint, footprint_of
+from .suite import Engine, Engines, Footprint, footprint_of
 
 STOP_SECONDS = 60
 
@@ -30,11 +30,11 @@ class KafkaEngine:
     log = "kafka"
     durable = "acknowledged by the one broker, in its page cache"
 
-    def __init__(self, broker: BrokerUnderTest, directory: Path) -> None:
+    def __init__(self, broker: BrokerUnderTest, directory: Path, partitions: int) -> None:
         hub = f"bench-{uuid.uuid4().hex[:8]}"
         self._broker = broker
         self._environment = {"PERDURE_BROKERS": broker.servers, "PERDURE_HUB": hub, "PERDURE_DIR": str(directory)}
-        perdure(self._environment, "hub", "create")
+        perdure(self._environment, "hub", "create", "--partitions", str(partitions))
         self._log = KafkaLog.open_client(KafkaSettings(broker.servers, hub))
         self._output = (directory / "worker.log").open("wb")
         self._worker = subprocess.Popen(
@@ -66,12 +66,12 @@ class KafkaEngine:
         self._output.close()
 
 
-def kafka_engines(broker: BrokerUnderTest) -> Callable[[], AbstractContextManager[Engine]]:
+def kafka_engines(broker: BrokerUnderTest) -> Engines:
     @contextmanager
-    def engine() -> Iterator[Engine]:
+    def engine(partitions: int) -> Iterator[Engine]:
         STATE.mkdir(parents=True, exist_ok=True)
         directory = Path(tempfile.mkdtemp(prefix="kafka-", dir=STATE))
-        running = KafkaEngine(broker, directory)
+        running = KafkaEngine(broker, directory, partitions)
         try:
             yield running
         finally:

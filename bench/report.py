@@ -19,6 +19,7 @@ class Row:
     name: str
     log: str
     kind: str
+    partitions: int
     in_flight: int
     value: float
     low: float
@@ -46,6 +47,7 @@ class Subject:
     kind: str
     durable: str
     activities: int
+    partitions: int
     records: float | None = None
     bytes: float | None = None
 
@@ -62,6 +64,7 @@ def row_of(subject: Subject, runs: Sequence[Run], bare: Sequence[Run]) -> Row:
         name=subject.name,
         log=subject.log,
         kind=subject.kind,
+        partitions=subject.partitions,
         in_flight=load.in_flight,
         value=round(value.median, 2),
         low=round(value.low, 2),
@@ -107,6 +110,7 @@ COLUMNS = (
     "what",
     "log",
     "activities",
+    "partitions",
     "in flight",
     "median (spread)",
     "p95 ms",
@@ -129,6 +133,7 @@ def cells_of(row: Row) -> tuple[str, ...]:
         row.name,
         row.log,
         row.kind,
+        str(row.partitions),
         str(row.in_flight),
         f"{row.value:,} {row.unit} ({row.low:,} to {row.high:,})",
         f"{row.p95_ms}",

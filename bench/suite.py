@@ -14,6 +14,7 @@ from .report import Row, Subject, row_of
 
 KINDS = ("plain", "async")
 WARM_UP_INSTANCES_MAX = 500
+DEFAULT_PARTITIONS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,11 @@ SHORT = Effort(runs=2, latency_instances=200, throughput_instances=1_000, wide_i
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One job in both kinds under one load. `bare`: the bare loop can run it too."""
+    """One job in both kinds under one load. `bare`: the bare loop, which has one partition, races along."""
 
     job: Callable[[str], Job]
     load: Load
+    partitions: int = 1
     bare: bool = True
 
     @property
@@ -48,6 +50,8 @@ def groups_of(effort: Effort) -> Iterator[Group]:
         yield Group(partial(hello_job, activities), Load(effort.latency_instances, 1))
         for in_flight in (100, 400):
             yield Group(partial(hello_job, activities), Load(effort.throughput_instances, in_flight))
+    for in_flight in (100, 400):
+        yield Group(partial(hello_job, 5), Load(effort.throughput_instances, in_flight), DEFAULT_PARTITIONS)
     yield Group(partial(sequence_job, 100), Load(effort.wide_instances, 10))
     yield Group(partial(fan_out_job, 100), Load(effort.wide_instances, 10), bare=False)
 
@@ -98,14 +102,15 @@ class Engine(System, Protocol):
         ...
 
 
-Engines = Callable[[], AbstractContextManager[Engine]]
+Engines = Callable[[int], AbstractContextManager[Engine]]
+"""An engine on a hub of so many partitions."""
 
 
 def measure_group(group: Group, effort: Effort, engines: Engines, bare: System | None) -> Sequence[Row]:
     """Race the kinds of one job, and the bare loop where there is one, in turns; rows come only from a hub that audits clean."""
     runs: dict[str, list[Run]] = {kind: [] for kind in KINDS}
     floor: list[Run] = []
-    with engines() as engine:
+    with engines(group.partitions) as engine:
         for kind in KINDS:
             closed_loop(engine, group.job(kind), group.warm_up, f"warm-{kind}")
         for number in range(effort.runs):
@@ -123,16 +128,19 @@ def measure_group(group: Group, effort: Effort, engines: Engines, bare: System |
         engine.stop()
         held = engine.audit()
         instances = len(KINDS) * (group.warm_up.instances + effort.runs * group.load.instances)
-        rows = [row_of(subject_of(group.job(kind), engine, held, instances), runs[kind], floor) for kind in KINDS]
+        rows = [row_of(subject_of(group, kind, engine, held, instances), runs[kind], floor) for kind in KINDS]
     if bare is not None and floor:
         rows.append(row_of(bare_subject_of(group.job("plain")), floor, ()))
     return rows
 
 
-def subject_of(job: Job, engine: Engine, held: Footprint, instances: int) -> Subject:
+def subject_of(group: Group, kind: str, engine: Engine, held: Footprint, instances: int) -> Subject:
+    job = group.job(kind)
     records, size = round(held.records / instances, 2), round(held.bytes / instances, 1)
-    return Subject(job.name, engine.log, job.kind, engine.durable, job.activities, records, size)
+    return Subject(job.name, engine.log, job.kind, engine.durable, job.activities, group.partitions, records, size)
 
 
 def bare_subject_of(job: Job) -> Subject:
-    return Subject(job.name, "bare loop", job.kind, "acknowledged by the one broker, in its page cache", job.activities)
+    return Subject(
+        job.name, "bare loop", job.kind, "acknowledged by the one broker, in its page cache", job.activities, 1
+    )
