@@ -23,6 +23,7 @@ from .suite import FULL, SHORT, Effort, groups_of, measure_group
 
 FIGURES = Path("build/bench.json")
 TABLE = Path("build/bench.md")
+TABLE_COLUMNS = 200
 BROKER_WARM_UP = Load(instances=8_000, in_flight=200)
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     options.add_argument("--short", dest="effort", action="store_const", const=SHORT)
     options.add_argument("--log", choices=("both", "embedded", "kafka"), default="both")
     given = options.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
     try:
         rows = measure(given.effort, given.log, console)
     except BenchmarkFailed as failed:
