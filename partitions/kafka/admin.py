@@ -115,7 +115,8 @@ def describe_hub(settings: KafkaSettings, role: Role = Role.ADMIN, admin: AdminC
 def check_same_topics(settings: KafkaSettings, admin: AdminClient, opened: HubDescription) -> None:
     """Raise HubRefused where a topic that owners write or read is another one than when the hub was opened (R14), HubMissing
     where it is gone, LogUnavailable."""
-    names = [settings.topics.history, settings.topics.inbox]
+    # Those of them that a client or an auditor sees.
+    names = [each.name for each in opened.topics if each.name in (settings.topics.history, settings.topics.inbox)]
     asked = admin.describe_topics(TopicCollection(names), request_timeout=settings.request_seconds_max)
     for name in names:
         try:
@@ -123,6 +124,8 @@ def check_same_topics(settings: KafkaSettings, admin: AdminClient, opened: HubDe
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise HubMissing(f"topic {name} at {settings.servers} was deleted") from error
+            if is_refusal(error.args[0]):
+                raise LogRefused(describe_refusal(error.args[0], settings.servers)) from error
             raise LogUnavailable(
                 f"topic {name} at {settings.servers} cannot be described: {error.args[0].str()}"
             ) from error

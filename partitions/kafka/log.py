@@ -86,7 +86,9 @@ class KafkaLog:
     def _open_beside(cls, settings: KafkaSettings, role: Role) -> "KafkaLog":
         admin = settings.admin()
         hub = describe_hub(settings, role, admin)
-        return cls(settings, hub.identity, admin)
+        log = cls(settings, hub.identity, admin)
+        log._opened = hub
+        return log
 
     def open_history(self, partition: int) -> KafkaHistoryWriter:
         self._writers = [writer for writer in self._writers if not writer.closed]

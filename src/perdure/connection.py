@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,6 +23,8 @@ DEV_FILE = "dev.json"
 HUB_FILE = "hub.json"
 _LISTENS_SECONDS = 1.0
 _PID_END = 1 << 31
+_PATIENCE = 0.8
+_PATIENCE_SECONDS_MIN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ def connect_transport(loaded: Loaded) -> Transport:
     if settings.url and (loaded.named_now("url") or not loaded.named_now("brokers")):
         return http_transport(settings.url, settings.token)
     if settings.brokers:
-        return kafka_transport(settings.hub, settings.brokers, settings.kafka)
+        return kafka_transport(settings.hub, settings.brokers, settings.kafka, settings.request_timeout)
     if has_embedded_hub(settings.dir):
         raise HubUnavailable(f"nobody runs the hub in {settings.dir}: start `perdure dev`")
     raise ConfigError(
@@ -137,13 +139,17 @@ def http_transport(url: str, token: str) -> Transport:
     return HttpTransport(url, token)
 
 
-def kafka_transport(hub: str, brokers: str, properties: Mapping[str, KafkaValue]) -> Transport:
-    """The way in through Kafka alone. Raises ConfigError where a property cannot be set."""
+def kafka_transport(hub: str, brokers: str, properties: Mapping[str, KafkaValue], seconds: float) -> Transport:
+    """The way in through Kafka alone; `seconds` is what a request will mostly be given. Raises ConfigError where a property cannot be
+    set."""
     from perdure.partitions.kafka import KafkaLog
 
     from .client.log_transport import LogTransport
 
     settings = kafka_settings(hub, brokers, properties)
+    # Less than the whole: who is not answered should still hear why.
+    patience = max(_PATIENCE * seconds, _PATIENCE_SECONDS_MIN)
+    settings = replace(settings, request_seconds_max=min(settings.request_seconds_max, patience))
     return LogTransport(lambda: KafkaLog.open_client(settings))
 
 

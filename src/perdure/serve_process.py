@@ -17,7 +17,7 @@ def run_serve(settings: Settings, ready: Callable[[str], None], *, port_is_free:
     start_logs(settings)
     check_address(settings.host, settings.token)
     kafka_settings_of(settings)
-    transport = kafka_transport(settings.hub, settings.brokers, settings.kafka)
+    transport = kafka_transport(settings.hub, settings.brokers, settings.kafka, settings.request_timeout)
     client = AsyncClient(transport, timeout=settings.request_timeout)
     listener = bind(settings.host, settings.port, or_any=port_is_free)
     server = ApiServer(create_api(client, settings.token), listener)

@@ -11,6 +11,7 @@ from uuid import uuid4
 from confluent_kafka import Producer
 
 from perdure.client import AsyncClient
+from perdure.client.aio import REQUEST_SECONDS
 from perdure.client.transport import Transport
 from perdure.connection import kafka_transport
 from perdure.partitions.kafka import KafkaSettings, create_hub
@@ -127,7 +128,7 @@ class KafkaGround(Ground):
         self.through = through or servers
         self.hub = create_hub(self.settings, terms.partitions, terms.replication_factor)
         recorder = KafkaRecorder(self.settings, directory / "recorded")
-        super().__init__(terms, directory, recorder, kafka_transport(self.settings.hub, servers, {}))
+        super().__init__(terms, directory, recorder, kafka_transport(self.settings.hub, servers, {}, REQUEST_SECONDS))
         self.producer = Producer({"bootstrap.servers": servers, "log_level": 0})
 
     def publish(self, partition: int, key: str, value: bytes) -> None:

@@ -1,6 +1,7 @@
 """A client opens its log when it is first needed: once for all who ask, again after a failure, and anew when it was lost."""
 
 import asyncio
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,57 @@ def test_who_gives_up_while_it_is_opened_leaves_it_to_the_others(tmp_path: Path)
                 await asyncio.wait_for(client.list(), 0.01)
             assert 0 == len(await client.list())
             assert 1 == door.tries
+            await client.close()
+
+    asyncio.run(ask())
+
+
+def test_the_time_of_a_request_is_over_also_while_the_hub_is_being_found(tmp_path: Path) -> None:
+    """The attempt goes on, and serves who comes later."""
+
+    async def ask() -> None:
+        with running_hub(tmp_path) as hub:
+            found, door = threading.Event(), Door(hub.log)
+
+            def open_log() -> EmbeddedLog:
+                assert found.wait(60)
+                return door()
+
+            client = AsyncClient(LogTransport(open_log), timeout=0.05)
+            handle = client.instance("i")
+            for request in (client.open, client.list, handle.get, handle.history, handle.cancel, handle.purge):
+                with pytest.raises(HubUnavailable, match=r"the hub was not found within 0\.05 s"):
+                    await request()
+            with pytest.raises(HubUnavailable):  # nothing was sent, so nothing is unknown
+                await client.start(echo, 1)
+            found.set()
+            client.timeout = 20.0
+            assert 1 == await (await client.start(echo, 1)).result(20)
+            assert 1 == door.tries
+            await client.close()
+
+    asyncio.run(ask())
+
+
+def test_a_client_that_is_closed_while_it_looks_for_its_hub_keeps_nobody_waiting(tmp_path: Path) -> None:
+    async def ask() -> None:
+        with running_hub(tmp_path) as hub:
+            found, door = threading.Event(), Door(hub.log)
+
+            def open_log() -> EmbeddedLog:
+                assert found.wait(60)
+                return door()
+
+            client = AsyncClient(LogTransport(open_log))
+            asking = [asyncio.create_task(client.list()), asyncio.create_task(client.open())]
+            await asyncio.sleep(0)
+            await client.close()
+            for each in asking:
+                with pytest.raises(HubUnavailable, match="closed"):
+                    await each
+            found.set()
+            # Its thread closes what it found all the same; the client can be used again.
+            assert 0 == len(await client.list())
             await client.close()
 
     asyncio.run(ask())

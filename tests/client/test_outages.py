@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,13 +15,14 @@ import pytest
 from perdure.client import AsyncClient, Client
 from perdure.client.log_transport import LogTransport
 from perdure.errors import HubMissing, HubUnavailable, InvalidRequest, NoAnswer, StartUnknown, Unauthorized
-from perdure.partitions.kafka import KafkaLog, KafkaSettings
+from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
 from perdure.schemas.events import Status
 from perdure.serve import ApiServer, create_api, server
 from perdure.serve.server import bind
 from tests.broker import Broker
 from tests.client.hub import echo, listen
 from tests.client.ways import OverHttp, OverKafka
+from tests.e2e.workers import until
 
 
 def impatient(port: int) -> AsyncClient:
@@ -33,10 +35,19 @@ def impatient(port: int) -> AsyncClient:
 def test_a_broker_that_goes_and_comes_back(mortal_broker: Broker, tmp_path: Path) -> None:
     """What was acknowledged is there, what was not is safe to repeat, and who waits hears of the end."""
     way = OverKafka(tmp_path, mortal_broker.servers)
+    api = ApiServer(create_api(way.connect_async()), bind("127.0.0.1", 0))
+    api.start()
+
+    def is_ready() -> bool:
+        answer = httpx.get(f"{api.url}/readyz", timeout=60)
+        assert answer.status_code in (200, 503), answer.text
+        return answer.status_code == 200
+
     with way.connect(timeout=60.0) as client, way.connect(timeout=1.5) as hasty, ThreadPoolExecutor(1) as waiting:
         before = client.start(listen, instance_id="before")
         hasty.start(echo, 1).result(30)
         result = waiting.submit(before.result, 120)
+        until(is_ready)
         mortal_broker.kill()
         began = time.monotonic()
         with pytest.raises(StartUnknown) as caught:
@@ -44,7 +55,9 @@ def test_a_broker_that_goes_and_comes_back(mortal_broker: Broker, tmp_path: Path
         with pytest.raises(NoAnswer):
             hasty.instance("before").get()
         assert time.monotonic() - began < 15
+        until(lambda: not is_ready())
         mortal_broker.start()
+        until(is_ready)
 
         again = client.start(echo, "once", instance_id="once", request_id=caught.value.request_id)
         assert "once" == again.result(60)
@@ -54,7 +67,43 @@ def test_a_broker_that_goes_and_comes_back(mortal_broker: Broker, tmp_path: Path
         assert 1 == sum(
             event["type"] == "ExecutionStarted" for turn in again.history().turns for event in turn["events"]
         )
+    api.close()
     way.close()
+
+
+@pytest.mark.kafka
+def test_an_api_whose_hub_is_deleted_is_not_ready_and_takes_up_the_next_one(kafka_servers: str) -> None:
+    settings = KafkaSettings(kafka_servers, f"api-{uuid4().hex[:8]}")
+    create_hub(settings, 1, 1)
+    client = AsyncClient(LogTransport(lambda: KafkaLog.open_client(settings)))
+    api = ApiServer(create_api(client), bind("127.0.0.1", 0))
+    api.start()
+
+    def code() -> str:
+        answer = httpx.get(f"{api.url}/readyz", timeout=60)
+        return "ready" if answer.status_code == 200 else answer.json()["type"].rpartition(":")[2]
+
+    try:
+        until(lambda: code() == "ready")
+        admin = settings.admin()
+        for future in admin.delete_topics([*settings.topics.all]).values():
+            future.result(20)
+        until(lambda: code() == "hub-missing")
+        create_hub(settings, 3, 1)
+        until(lambda: code() == "ready")
+        silent = httpx.get(f"{api.url}/v1/instances", timeout=60)
+    finally:
+        api.close()
+    assert "none of the 3 partitions answered" in silent.json()["detail"]
+
+
+def test_a_client_says_why_it_finds_no_broker_within_its_own_time(closed_port: int) -> None:
+    client = Client.kafka("hub", f"127.0.0.1:{closed_port}", timeout=2.0)
+    try:
+        with pytest.raises(HubUnavailable, match=r"no Kafka broker answered .* within 1\.6 s .*refused"):
+            client.start(echo, 1)
+    finally:
+        client.close()
 
 
 def test_a_broker_that_is_not_there_is_named_in_time(closed_port: int) -> None:

@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -23,6 +24,7 @@ from perdure.masking import MASK, masked, visible
 from perdure.partitions.kafka import KafkaSettings
 from perdure.partitions.kafka.client_logs import LOGGER
 from tests.e2e.workers import PLENTY_SECONDS, until
+from tests.ports import free_ports
 from tests.secured import SecuredBroker
 
 CANARIES = {
@@ -104,24 +106,34 @@ def test_no_command_shows_a_secret_whatever_goes_wrong(tmp_path: Path, closed_po
     assert all("Traceback" in output for output in outputs if "--debug" in output)
 
 
-def test_a_worker_that_waits_for_brokers_that_are_away_tells_all_but_secrets_and_ends_when_told_to(
-    tmp_path: Path, closed_port: int
+@pytest.mark.parametrize(
+    ("command", "trouble"), [(("worker", "app:app"), "hub.unavailable"), (("serve",), "serve.not_ready")]
+)
+def test_who_waits_for_brokers_that_are_away_tells_all_but_secrets_and_ends_when_told_to(
+    tmp_path: Path, closed_port: int, command: Sequence[str], trouble: str
 ) -> None:
     """debug=all and --log-level debug: what librdkafka has to say is in the log."""
     (tmp_path / "app.py").write_text(APP)
     log = tmp_path / "log"
     environment = {**os.environ, **CANARIES, **KAFKA, "PERDURE_BROKERS": f"127.0.0.1:{closed_port}"}
-    options = ["--port", "0", "--log-level", "debug"]
+    (port,) = free_ports(1)
+    options = ["--port", str(port), "--log-level", "debug"]
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "perdure", "--debug", "worker", "app:app", *options],
+            [sys.executable, "-m", "perdure", "--debug", *command, *options],
             cwd=tmp_path,
             env=environment,
             stdout=out,
             stderr=out,
         )
+
+    def is_in_trouble() -> bool:
+        with suppress(httpx.HTTPError):
+            check_clean(httpx.get(f"http://127.0.0.1:{port}/readyz").text)
+        return trouble in log.read_text()
+
     try:
-        until(lambda: "hub.unavailable" in log.read_text(), log.read_text)
+        until(is_in_trouble, log.read_text)
         process.send_signal(signal.SIGTERM)
         assert 0 == process.wait(PLENTY_SECONDS), log.read_text()
     finally:

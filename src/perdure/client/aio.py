@@ -157,7 +157,8 @@ class AsyncClient:
         """A client that needs nothing but Kafka. `properties` are librdkafka's (`[kafka]` in perdure.toml)."""
         from perdure.connection import kafka_transport
 
-        return cls(kafka_transport(hub, brokers, properties), timeout=timeout)
+        seconds = checked_seconds(timeout) or 0.0
+        return cls(kafka_transport(hub, brokers, properties, seconds), timeout=seconds)
 
     @classmethod
     def http(cls, url: str, token: str = "", *, timeout: float = REQUEST_SECONDS) -> Self:
@@ -183,8 +184,8 @@ class AsyncClient:
         await self.close()
 
     async def open(self) -> None:
-        """Find the hub now. Raises HubError."""
-        await self.transport.open()
+        """Find the hub now, or see that it is still there. Raises HubError."""
+        await self.transport.open(self.timeout)
 
     async def close(self) -> None:
         await self.transport.close()

@@ -34,7 +34,7 @@ class DirectoryTransport:
         self._stores: RocksStores | None = None
         self._views: dict[int, tuple[Store, int]] = {}
 
-    async def open(self) -> None:
+    async def open(self, seconds: float) -> None:
         await asyncio.to_thread(self._opened)
 
     def _opened(self) -> EmbeddedReader:

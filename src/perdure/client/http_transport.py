@@ -68,8 +68,8 @@ class HttpTransport:
             base_url=url.rstrip("/"), headers=headers, trust_env=not own, timeout=_ANSWER_SECONDS
         )
 
-    async def open(self) -> None:
-        await self._send(_Call("GET", "/healthz"), _CONNECT_SECONDS_MAX)
+    async def open(self, seconds: float) -> None:
+        await self._send(_Call("GET", "/healthz"), min(seconds, _CONNECT_SECONDS_MAX))
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -1,41 +1,36 @@
 """The way in through the log itself: requests on the inbox, answers on the replies (R5, R7).
 
-Rules of this file: a request that is sent again keeps its id, so it is done once; the log is opened, waited on and closed by one
-thread, and everything else is on the client's loop; an answer that nobody waits for is dropped.
+Rules of this file: a request that is sent again keeps its id, so it is done once; the time that it may take runs from the call, also
+while the log is being opened; an answer that nobody waits for is dropped.
 """
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 from weakref import WeakSet, WeakValueDictionary
 
 import orjson
-import structlog
 
-from perdure.errors import HubError, HubUnavailable, InstanceNotFound, NoAnswer, RequestRefused, StartUnknown
+from perdure.errors import HubError, InstanceNotFound, NoAnswer, RequestRefused, StartUnknown
 from perdure.partitions.partitioner import partition_of
-from perdure.partitions.ports import BufferFull, Log, ReplyReader
-from perdure.schemas.codec import WireError, decode_reply, encode_inbound
-from perdure.schemas.messages import Body, Inbound, Purge, Query, QueryKind, RaiseLevel, Reply, ReplyCode, ReplyTo
+from perdure.partitions.ports import BufferFull, Log
+from perdure.schemas.codec import encode_inbound
+from perdure.schemas.messages import Body, Inbound, Purge, Query, QueryKind, RaiseLevel, Reply, ReplyCode
 
 from .answers import reading_answer
-from .hubs import open_errors
+from .log_thread import LogThread, OpenedLog, fail_future
 from .merging import merge_pages
 from .requests import ListRequest, Started, StartRequest, check_size, judge, judge_purge, judge_start
 from .transport import Change
 from .transport import Ticket as AnyTicket
 from .views import View
 
-_log = structlog.get_logger("perdure.client")
 RESEND_SECONDS = 2.0
 RESEND_SECONDS_MAX = 5.0
 LIST_SECONDS_MAX = 5.0
-_TAKE_SECONDS = 0.1
 _FULL_PAUSE_SECONDS = 0.01
+_SLACK_SECONDS = 2.0
 
 
 class Ticket:
@@ -68,103 +63,20 @@ def _settle(future: "asyncio.Future[Reply]", reply: Reply) -> None:
         future.set_result(reply)
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """What there is while the log is open."""
-
-    log: Log
-    loop: asyncio.AbstractEventLoop
-    reply_to: ReplyTo
-
-    @property
-    def partition_count(self) -> int:
-        return self.log.identity.partition_count
-
-
 class LogTransport:
-    """`client.transport.Transport` over any log. `open_log` is called on the transport's own thread, which also closes the log."""
+    """`client.transport.Transport` over any log. `open_log` is called on a thread of the transport's own, which also closes the log."""
 
     def __init__(self, open_log: Callable[[], Log]) -> None:
-        self._open_log = open_log
-        self._client_id = uuid4().hex
-        self._opening: asyncio.Task[_Open] | None = None
-        self._open: _Open | None = None
+        self._thread = LogThread(open_log, client_id := uuid4().hex, self._route, self._give_up)
+        self._client_id = client_id
         self._tickets: WeakValueDictionary[str, WeakSet[Ticket]] = WeakValueDictionary()
-        self._thread: threading.Thread | None = None
-        self._closing = threading.Event()
 
-    async def open(self) -> None:
-        await self._ready()
-
-    async def _ready(self) -> _Open:
-        """The open log. Whoever comes while it is being opened shares the attempt, and its failure; the next one tries again."""
-        if self._open is not None:
-            return self._open
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._start_thread())
-            self._opening.add_done_callback(self._end_opening)
-        return await asyncio.shield(self._opening)
-
-    def _end_opening(self, attempt: "asyncio.Task[_Open]") -> None:
-        self._opening = None
-        if not attempt.cancelled():
-            attempt.exception()  # everybody who asked may be gone
-
-    async def _start_thread(self) -> _Open:
-        loop = asyncio.get_running_loop()
-        opened: asyncio.Future[_Open] = loop.create_future()
-        self._closing.clear()
-        self._thread = threading.Thread(target=self._run, args=(loop, opened), name="perdure-client", daemon=True)
-        self._thread.start()
-        self._open = await opened
-        return self._open
+    async def open(self, seconds: float) -> None:
+        await self._thread.check(_until(seconds))
 
     async def close(self) -> None:
         """Let the log go. Tickets that are out stay unanswered."""
-        thread, self._thread, self._open = self._thread, None, None
-        self._closing.set()
-        if thread is not None:
-            await asyncio.to_thread(thread.join)
-
-    # On the transport's thread.
-
-    def _run(self, loop: asyncio.AbstractEventLoop, opened: "asyncio.Future[_Open]") -> None:
-        log: Log | None = None
-        try:
-            with open_errors():
-                log = self._open_log()
-                replies = log.open_replies(self._client_id)
-        except Exception as error:  # noqa: BLE001 - handed to whoever asked for the log
-            if log is not None:
-                log.close()
-            _tell(loop, _fail_future, opened, error)
-            return
-        _tell(loop, _set_future, opened, _Open(log, loop, ReplyTo(self._client_id, replies.partition)))
-        try:
-            self._pump(log, replies, loop)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            _log.exception("replies cannot be read any more")
-            _tell(loop, self._give_up, HubUnavailable(f"the hub's replies cannot be read any more: {error}"))
-        finally:
-            replies.close()
-            log.close()
-
-    def _pump(self, log: Log, replies: ReplyReader, loop: asyncio.AbstractEventLoop) -> None:
-        while not self._closing.is_set():
-            mine = [reply for record in replies.take(_TAKE_SECONDS) if (reply := self._mine(record.value)) is not None]
-            if mine:
-                _tell(loop, self._route, mine)
-            log.wait(0)  # lets the log report deliveries
-
-    def _mine(self, value: bytes | None) -> Reply | None:
-        """Clients share the partitions of the replies; what cannot be read is nobody's."""
-        try:
-            reply = decode_reply(value or b"")
-        except WireError:
-            return None
-        return reply if reply.client_id == self._client_id else None
-
-    # On the loop.
+        await self._thread.close()
 
     def _route(self, replies: Iterable[Reply]) -> None:
         for reply in replies:
@@ -172,13 +84,12 @@ class LogTransport:
                 ticket.take(reply)
 
     def _give_up(self, error: HubError) -> None:
-        """The log is gone; the next request opens it anew."""
-        self._open = None
+        """The log is gone, and with it what is on its way."""
         for ticket in [ticket for tickets in list(self._tickets.values()) for ticket in tuple(tickets)]:
             for future in (ticket.first, ticket.ended):
-                _fail_future(future, error)
+                fail_future(future, error)
 
-    def _ticket(self, request_id: str, opened: _Open) -> Ticket:
+    def _ticket(self, request_id: str, opened: OpenedLog) -> Ticket:
         tickets = self._tickets.get(request_id)
         if tickets is None:
             tickets = self._tickets[request_id] = WeakSet()
@@ -186,7 +97,7 @@ class LogTransport:
 
     async def _ask(self, ticket: Ticket, partition: int, inbound: Inbound, until: float) -> Reply:
         """Send until there is an answer. Raises NoAnswer, and PayloadTooLarge where no log would take it."""
-        opened = await self._ready()
+        opened = await self._thread.opened(until)
         value = check_size(encode_inbound(inbound), opened.log.record_bytes_max)
         pause = RESEND_SECONDS
         while True:
@@ -198,7 +109,7 @@ class LogTransport:
             pause = min(pause * 1.5, RESEND_SECONDS_MAX)
 
     async def _publish(self, ticket: Ticket, partition: int, key: str, value: bytes, until: float) -> None:
-        opened = await self._ready()
+        opened = await self._thread.opened(until)
 
         def note(error: str | None) -> None:
             ticket.trouble = error or ""
@@ -216,7 +127,7 @@ class LogTransport:
 
     async def _request(self, instance_id: str, body: Body, request_id: str, until: float) -> tuple[Reply, bool]:
         """The first answer of an instance, and whether it took more than one sending."""
-        opened = await self._ready()
+        opened = await self._thread.opened(until)
         ticket = self._ticket(request_id, opened)
         partition = partition_of(instance_id, opened.partition_count)
         sent_at = opened.loop.time()
@@ -226,8 +137,8 @@ class LogTransport:
         return reply, opened.loop.time() - sent_at >= RESEND_SECONDS
 
     async def start(self, request: StartRequest, seconds: float) -> tuple[Started, AnyTicket | None]:
-        opened = await self._ready()
-        until = opened.loop.time() + seconds
+        until = _until(seconds)
+        opened = await self._thread.opened(until)
         ticket = self._ticket(request.request_id, opened)
         partition = partition_of(request.instance_id, opened.partition_count)
         inbound = Inbound(request.instance_id, request.body, request.request_id, reply_to=opened.reply_to)
@@ -244,8 +155,7 @@ class LogTransport:
         return started, ticket if request.body.tell_end else None
 
     async def change(self, instance_id: str, change: Change, request_id: str, seconds: float) -> None:
-        opened = await self._ready()
-        reply, repeated = await self._request(instance_id, change, request_id, opened.loop.time() + seconds)
+        reply, repeated = await self._request(instance_id, change, request_id, _until(seconds))
         if not isinstance(change, Purge):
             judge(reply.code, reply.body, instance_id)
             return
@@ -257,14 +167,13 @@ class LogTransport:
                 raise
 
     async def get(self, instance_id: str, seconds: float) -> View:
-        opened = await self._ready()
-        query = Query(QueryKind.GET)
-        reply, _ = await self._request(instance_id, query, uuid4().hex, opened.loop.time() + seconds)
+        reply, _ = await self._request(instance_id, Query(QueryKind.GET), uuid4().hex, _until(seconds))
         return judge(reply.code, reply.body, instance_id)
 
     async def wait(self, instance_id: str, seconds: float | None, ticket: AnyTicket | None) -> View | None:
-        opened = await self._ready()
-        until = float("inf") if seconds is None else opened.loop.time() + seconds
+        until = float("inf") if seconds is None else _until(seconds)
+        # A glance opens the log too.
+        opened = await self._thread.opened(until + _SLACK_SECONDS)
         partition = partition_of(instance_id, opened.partition_count)
         mine = ticket if isinstance(ticket, Ticket) else self._ticket(uuid4().hex, opened)
         # A watch that is not young may be gone with the owner that had it.
@@ -285,8 +194,7 @@ class LogTransport:
             told, pause = False, min(pause * 1.5, RESEND_SECONDS_MAX)
 
     async def history(self, instance_id: str, seconds: float) -> View:
-        opened = await self._ready()
-        until = opened.loop.time() + seconds
+        until = _until(seconds)
         turns: list[Any] = []
         begin: int | None = 1
         view: View = {}
@@ -300,8 +208,9 @@ class LogTransport:
         return {"instance": view.get("instance"), "turns": turns}
 
     async def list(self, request: ListRequest, seconds: float) -> View:
-        opened = await self._ready()
-        until = opened.loop.time() + min(seconds, LIST_SECONDS_MAX)
+        until = _until(seconds)
+        opened = await self._thread.opened(until)
+        until = min(until, _until(LIST_SECONDS_MAX))
         silent: dict[int, None] = {}
         instances: list[View] = []
         after: str | None = request.arguments.get("after")
@@ -328,7 +237,7 @@ class LogTransport:
 
     async def _ask_partition(self, partition: int, body: Body, until: float) -> View:
         """The answer to what is asked of a partition and of no instance. Raises NoAnswer and RequestRefused."""
-        opened = await self._ready()
+        opened = await self._thread.opened(until)
         ticket = self._ticket(uuid4().hex, opened)
         inbound = Inbound("", body, ticket.request_id, reply_to=opened.reply_to)
         reply = await self._ask(ticket, partition, inbound, until)
@@ -336,8 +245,8 @@ class LogTransport:
 
     async def partitions(self, seconds: float) -> Sequence[View]:
         """Each partition with its format level and the newest that its owner reads. Raises NoAnswer where one is silent."""
-        opened = await self._ready()
-        until = opened.loop.time() + seconds
+        until = _until(seconds)
+        opened = await self._thread.opened(until)
         query = Query(QueryKind.PARTITION)
         return await asyncio.gather(
             *(self._ask_partition(partition, query, until) for partition in range(opened.partition_count))
@@ -353,8 +262,7 @@ class LogTransport:
             raise RequestRefused(
                 f"level {wanted} cannot be read by the owners of partitions {', '.join(map(str, older))}: deploy newer workers first"
             )
-        opened = await self._ready()
-        until = opened.loop.time() + seconds
+        until = _until(seconds)
         below = [view["partition"] for view in found if view["level"] < wanted]
         await asyncio.gather(*(self._ask_partition(partition, RaiseLevel(wanted), until) for partition in below))
         return await self.partitions(seconds)
@@ -380,18 +288,5 @@ async def _done(future: "asyncio.Future[Reply]", at: float) -> bool:
     return future.done()
 
 
-def _tell(loop: asyncio.AbstractEventLoop, act: Callable[..., None], *arguments: object) -> None:
-    """Call on the loop; one that is closed has nobody who waits."""
-    with suppress(RuntimeError):
-        loop.call_soon_threadsafe(act, *arguments)
-
-
-def _set_future(future: "asyncio.Future[Any]", value: object) -> None:
-    if not future.done():
-        future.set_result(value)
-
-
-def _fail_future(future: "asyncio.Future[Any]", error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error)
-        future.exception()  # nobody may be waiting
+def _until(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds

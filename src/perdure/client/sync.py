@@ -176,7 +176,7 @@ class Client:
         self.close()
 
     def open(self) -> None:
-        """Find the hub now. Raises HubError."""
+        """Find the hub now, or see that it is still there. Raises HubError."""
         self._run(self._inner.open())
 
     def close(self) -> None:

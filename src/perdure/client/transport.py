@@ -17,8 +17,8 @@ class Ticket(Protocol):
 class Transport(Protocol):
     """Each method asks until it is answered or `seconds` are over, and then raises NoAnswer; a refusal raises RequestRefused."""
 
-    async def open(self) -> None:
-        """Find the hub. Raises HubError. Every other method does this first, if nobody did."""
+    async def open(self, seconds: float) -> None:
+        """Find the hub, or see that it is still there. Raises HubError. Every other method finds it first, if nobody did."""
 
     async def start(self, request: StartRequest, seconds: float) -> tuple[Started, Ticket | None]:
         """Start an instance. Raises StartUnknown where there is no answer."""

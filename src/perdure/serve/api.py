@@ -54,6 +54,7 @@ from .problems import MEDIA_TYPE, answer_error, problem
 
 _log = structlog.get_logger("perdure.serve")
 WAIT_SECONDS_MAX = 60.0
+READY_SECONDS = 2.0
 Answer = tuple[HTTPStatus, str, bytes]
 
 
@@ -120,7 +121,7 @@ def _add_probes(api: FastAPI, client: AsyncClient, parts: ApiParts) -> None:
     @api.get("/readyz", tags=["process"], summary="Can it do its work?")
     async def readyz() -> Response:
         try:
-            await client.open()
+            await client.transport.open(READY_SECONDS)
         except PerdureError as error:
             # Anybody may ask, so the reason, with the brokers' addresses in it, is for the log.
             _log.warning("serve.not_ready", error=str(error))
