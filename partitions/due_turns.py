@@ -1,7 +1,7 @@
 """DueTurns: instances with facts that their code may see now, and those whose first turn waits until running work is done (R10).
 
-All of them are in the store's table of due turns once their records are confirmed, so only so many are kept in memory; the
-others are read from there when their time has come.
+Most are in the store's table of due turns once their records are confirmed, so only so many are kept in memory; the others are
+read from there when their time has come. A start whose time came after its record is in no table, and stays in memory.
 """
 
 from collections import deque
@@ -33,9 +33,9 @@ class DueTurns:
         """It may take another turn at once."""
         self._ready.append(instance_id)
 
-    def defer(self, instance_id: str) -> None:
-        """Its first turn waits until the pool has room."""
-        if len(self._deferred) < self._ids_max:
+    def defer(self, instance_id: str, *, only_here: bool = False) -> None:
+        """Its first turn waits until the pool has room. `only_here`: the table does not have it."""
+        if only_here or len(self._deferred) < self._ids_max:
             self._deferred[instance_id] = None
         else:
             self._more = self._behind = True

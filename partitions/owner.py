@@ -9,7 +9,7 @@ from enum import Enum, auto
 
 import structlog
 
-from perdure.schemas.codec import WireError, decode_claim, decode_envelope, encode_claim, encode_envelope
+from perdure.schemas.codec import UnknownFormat, WireError, decode_claim, decode_envelope, encode_claim, encode_envelope
 from perdure.schemas.records import FIRST_LEVEL, LEVEL, NO_DIGEST, Claim, Envelope, RecordKind
 
 from .confirmation import Decided
@@ -26,6 +26,7 @@ AWAY_SECONDS_MIN = 0.5
 # A paused inbox is read on when it is half empty, so that it does not stop and go with every record.
 RESUME_LOAD = 0.5
 AWAY_SECONDS_MAX = 5.0
+_TRIMMED_SINCE = "an owner that has trimmed since"
 
 
 class Phase(Enum):
@@ -55,6 +56,7 @@ class PartitionOwner:
         self._claimed_at = 0.0
         self._writer: HistoryWriter | None = None
         self._claim_offset = -1
+        self._log_start = 0
         self._recovery: Generator[Recovered | None, None, None] | None = None
         self._tenure: Tenure | None = None
         self._holdings: Holdings | None = None
@@ -143,17 +145,25 @@ class PartitionOwner:
             self._try_again(f"the claim failed: {reports[0].error}")
             return True
         self._claim_offset = reports[0].offset
-        settings = self._settings
-        claimed = Claimed(self._claim_offset, settings.clock_skew_ms_max, settings.snapshot_ahead_records)
-        self._recovery = restore(self._parts.log, self._parts.stores, self.partition, claimed)
+        self._begin_recovery()
         self.phase = Phase.RECOVERING
         return True
+
+    def _begin_recovery(self) -> None:
+        log, settings = self._parts.log, self._settings
+        claimed = Claimed(self._claim_offset, settings.clock_skew_ms_max, settings.snapshot_ahead_records)
+        self._log_start = log.span_history(self.partition).start
+        self._recovery = restore(log, self._parts.stores, self.partition, claimed)
 
     def _step_recovering(self) -> bool:
         """Fold the history up to the claim (R6), a batch at a time."""
         assert self._recovery is not None
         assert self._writer is not None
-        recovered = next(self._recovery)
+        try:
+            recovered = next(self._recovery)
+        except LogTruncated as error:
+            self._meet_trim(error)
+            return True
         if recovered is None:
             return True
         self._recovery = None
@@ -171,6 +181,19 @@ class PartitionOwner:
         if self._draining:
             self.drain()
         return True
+
+    def _meet_trim(self, error: LogTruncated) -> None:
+        """Another owner has let go of what we were about to read (R15): one that claimed since, or the one before us, which does
+        not know of us yet; then begin again at its base. Raises `error` if nobody has: what is missing is lost."""
+        other = self._other_claim()
+        if other is not None:
+            self.epoch_ended_by = f"claimed by {other} during recovery"
+            self._drop()
+            self._stand_by()
+        elif self._parts.log.span_history(self.partition).start > self._log_start:
+            self._begin_recovery()
+        else:
+            raise error
 
     def _open_inbox(self, mark: int) -> None:
         """Go on where the history says that all is consumed (R8). Raises LogTruncated."""
@@ -230,14 +253,12 @@ class PartitionOwner:
         log = self._parts.log
         span = log.span_history(self.partition)
         # Who trims what we did not know to be let go of owns it, also where that claim is gone with it (R15).
-        found = "an owner that has trimmed since" if span.start > max(self._claim_offset, self._base) else None
-        for record in log.read_history(self.partition, max(self._claim_offset + 1, span.start), span.end):
-            try:
-                envelope = decode_envelope(record.value or b"")
-            except WireError:
-                continue
-            if envelope.kind == RecordKind.CLAIM:
-                found = decode_claim(envelope.body, envelope.format).owner
+        found = _TRIMMED_SINCE if span.start > max(self._claim_offset, self._base) else None
+        try:
+            for record in log.read_history(self.partition, max(self._claim_offset + 1, span.start), span.end):
+                found = _claimer_in(record) or found
+        except LogTruncated:
+            return _TRIMMED_SINCE  # in this very moment
         return None if found == self._settings.owner else found
 
     def _try_again(self, reason: str) -> None:
@@ -335,6 +356,15 @@ class PartitionOwner:
 
     def _step_closed(self) -> bool:
         return False
+
+
+def _claimer_in(record: LogRecord) -> str | None:
+    """Who claims in this record; None if it is no claim."""
+    try:
+        envelope = decode_envelope(record.value or b"")
+        return decode_claim(envelope.body, envelope.format).owner if envelope.kind == RecordKind.CLAIM else None
+    except (WireError, UnknownFormat):
+        return None
 
 
 _STEP: dict[Phase, Callable[[PartitionOwner], bool]] = {

@@ -254,7 +254,8 @@ class Tenure:
             return True
         new = slot.state is None or (slot.state.turns_count <= 1 and len(slot.state.undelivered) > 0)
         if new and self._confirmation.saturated:
-            self._mailbox.due_turns.defer(slot.instance_id)
+            came_later = slot.state is not None and slot.state.started.start_at_ms > slot.state.updated_at_ms
+            self._mailbox.due_turns.defer(slot.instance_id, only_here=came_later)
             return False
         return True
 

@@ -10,7 +10,17 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from perdure.partitions.ports import Clock, Log, LogRecord, LogUnavailable, Membership, Peers, StoreCorrupt, Stores
+from perdure.partitions.ports import (
+    Clock,
+    Log,
+    LogRecord,
+    LogTruncated,
+    LogUnavailable,
+    Membership,
+    Peers,
+    StoreCorrupt,
+    Stores,
+)
 from perdure.partitions.standby import Standby
 
 _log = structlog.get_logger("perdure.standbys")
@@ -147,6 +157,10 @@ class Standbys:
         try:
             return self._posts[partition].standby.step()
         except LogUnavailable as error:
+            self._pause(partition, error)
+        except LogTruncated as error:
+            # It was slower than its owner's retention, and begins anew at the base (R15).
+            _log.warning("standby.behind", partition=partition, reason=str(error))
             self._pause(partition, error)
         except Exception as error:  # noqa: BLE001 - a fault of one standby closes that standby and nothing else
             _log.warning("standby.failed", partition=partition, exc_info=error)

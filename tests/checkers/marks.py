@@ -18,7 +18,8 @@ Source = tuple[str, int]
 @dataclass(slots=True)
 class Marks:
     """One partition apart from its instances. `consumed` says which record took an inbox offset, `sent` what was sent to each
-    target, in order, and by which record; `waiting` are sends to itself that no record has taken."""
+    target, in order, and by which record; `waiting` are sends to itself that no record has taken; `release_told`: who begins to read at
+    the last checkpoint knows of `released`, too."""
 
     partition: int
     mark: int = 0
@@ -29,6 +30,7 @@ class Marks:
     waiting: dict[int, bytes] = field(default_factory=dict)
     time_ms: int = 0
     released: bool = True
+    release_told: bool = True
     turns: int = 0
     found: list[Violation] = field(default_factory=list)
 
@@ -36,6 +38,7 @@ class Marks:
         """The next record of the partition."""
         if entry.checkpoint is not None:
             self._check_checkpoint(entry, entry.checkpoint)
+            self.release_told = False
         if entry.turn is not None:
             self._take_turn(entry, entry.turn)
 
@@ -44,6 +47,7 @@ class Marks:
 
     def _take_turn(self, entry: Entry, turn: TurnBody) -> None:
         self.time_ms, self.released, self.turns = turn.time_ms, turn.released, self.turns + 1
+        self.release_told = True
         for offset in turn.consumed:
             before = self.consumed.get(offset)
             if before is not None:

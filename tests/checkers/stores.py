@@ -72,7 +72,9 @@ class Images:
         found = decode_anchor(image.content[b"P"])
         assert found is not None
         state = found[1]
-        told = (state.inbox_mark, sorted(state.consumed_above), state.sources, state.time_ms, state.released)
+        # Who begins at a checkpoint is not told that its owner's predecessor stopped in order, and takes it for dead.
+        released = state.released or (marks.released and not marks.release_told)
+        told = (state.inbox_mark, sorted(state.consumed_above), state.sources, state.time_ms, released)
         known = (marks.mark, marks.above, marks.sources, marks.time_ms, marks.released)
         if told != known:
             self._report("C10", image, f"the partition's state is {told}, the log says {known}")

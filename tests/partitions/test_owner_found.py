@@ -5,6 +5,7 @@ from itertools import repeat
 from typing import Any
 
 import orjson
+import pytest
 from structlog.testing import capture_logs
 
 from perdure.actors.app import App
@@ -152,6 +153,89 @@ def test_who_is_deposed_while_it_recovers_takes_no_trim_of_its_heir_for_a_loss()
 
     assert [] == [entry for entry in logs if entry["log_level"] == "error"]
     assert heir.owns()
+
+
+def test_scheduled_starts_whose_time_comes_while_no_new_work_is_begun_are_begun_later_however_many() -> None:
+    """R10: only so many of those that wait were remembered, and the others were thought to be in a table that has no such start."""
+    cluster = hub()
+    member = cluster.join(slots_max=1)
+    cluster.until(member.owns)
+    member.pool.running_max = 0
+    due_ms = cluster.clock.now_ms + 1_000
+    for number in range(5):
+        cluster.send(f"x{number}", ms.Start("say", b'"hello"', start_at_ms=due_ms))
+    cluster.settle()
+    cluster.clock.now_ms = due_ms + 1
+    cluster.settle()
+    member.pool.running_max = 1
+    cluster.settle()
+
+    assert ["COMPLETED"] * 5 == [cluster.view(f"x{number}")["status"] for number in range(5)]
+
+
+def trimmed(cluster: Cluster, past: int) -> None:
+    """Let an owner with a retention begin and end work until it has let go of everything before `past`."""
+    for number in range(60):
+        cluster.send(f"brief-{number}", ms.Start("say", b'"hello"'))
+        cluster.clock.now_ms += 2_000
+        cluster.settle()
+        if cluster.client.span_history(0).start > past:
+            return
+    raise AssertionError("it was not trimmed")
+
+
+FORGETFUL: dict[str, Any] = {"retention_seconds": 5.0, "checkpoint_seconds_max": 1.0}
+
+
+def test_who_is_deposed_while_it_recovers_stands_by_where_its_heir_has_trimmed_the_history() -> None:
+    """R15: what it was about to read is let go of, and that is no loss and no alarm."""
+    cluster = hub()
+    first = cluster.join("first")
+    for number in range(5):
+        cluster.send(f"x{number}", ms.Start("say", b'"hello"'))
+    cluster.until(lambda: cluster.view("x4").get("status") == "COMPLETED")
+    cluster.kill(first)
+    slow = cluster.join("slow", stores=first.stores)
+    cluster.until(lambda: slow[0].phase == Phase.RECOVERING)
+    claim = cluster.claims()[-1]
+    cluster.members.remove(slow)  # it stands still
+    heir = cluster.join("heir", stores=MemoryStores(), **FORGETFUL)
+    trimmed(cluster, claim)
+
+    cluster.members.append(slow)
+    cluster.until(lambda: slow[0].phase == Phase.STANDBY)
+
+    assert "during recovery" in slow[0].epoch_ended_by
+    assert heir.owns()
+
+
+def test_who_recovers_while_the_owner_before_it_trims_begins_again_at_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R15: an owner that does not know yet that it is deposed may let go of what its heir is reading."""
+    cluster = hub()
+    first = cluster.join("first", **FORGETFUL)
+    trimmed(cluster, 0)
+    before = cluster.client.span_history(0).start
+    slow = cluster.join("slow", stores=MemoryStores())
+    cluster.members.remove(slow)
+    trimmed(cluster, before)
+    base = cluster.client.span_history(0).start
+    cluster.hub.journal("history", 0).move_start_back(before)
+    cluster.members.remove(first)
+    cluster.members.append(slow)
+    cluster.until(lambda: slow[0].phase == Phase.RECOVERING)
+    read = slow.log.read_history
+
+    def read_late(partition: int, start: int, end: int) -> Any:
+        """Its first reading, of an older base, comes too late."""
+        monkeypatch.setattr(slow.log, "read_history", read)
+        cluster.client.trim_history(0, base)
+        return read(partition, before, end)
+
+    monkeypatch.setattr(slow.log, "read_history", read_late)
+    cluster.until(slow.owns)
+
+    cluster.send("after", ms.Start("say", b'"hello"'))
+    cluster.until(lambda: cluster.view("after").get("status") == "COMPLETED")
 
 
 def test_who_lost_its_epoch_to_an_owner_that_has_trimmed_since_stands_by() -> None:

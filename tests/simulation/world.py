@@ -265,8 +265,9 @@ class World:
     def take_log(self, level: str, event: str, fields: MutableMapping[str, Any]) -> None:
         error = fields.get("exc_info")
         self.note("log", level, event, str(fields.get("partition", "")), repr(error) if error else "")
-        # A standby that fails is begun anew, and so is not loud; here it has to say why.
-        if level not in ("error", "critical", "exception") and event != "standby.failed":
+        # A standby that fails is begun anew, and so is not loud; here it has to say why. Only a trim lets one fall behind.
+        behind = event == "standby.behind" and self.scenario.tuning.retention_seconds is None
+        if level not in ("error", "critical", "exception") and event != "standby.failed" and not behind:
             return
         if event in _ALARMS:
             return
