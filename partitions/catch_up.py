@@ -24,7 +24,7 @@ from perdure.schemas.events import ExecutionStarted
 from perdure.schemas.records import NO_DIGEST, Opening, RecordKind
 
 from .fold import Fold
-from .header import InstanceHeader, header_of, read_header
+from .header import header_of, read_header
 from .instances import execution_part, read_state
 from .ledger import Confirmed
 from .ports import HubIdentity, LogRecord
@@ -32,6 +32,9 @@ from .reader import Accepted, RunState, Void, read_record
 from .state import PartitionState
 
 STATES_CACHED = 2_000
+# What is taken is written together, so that an instance with many turns in the tail changes its header and index once.
+WRITE_RECORDS = 2_000
+WRITE_BYTES = 8_000_000
 # What decoding and folding raise where a record is not an owner's. Faults of log and store are none of these.
 _NOT_OURS = (
     WireError,
@@ -76,13 +79,17 @@ class CatchUp:
         if anchor is not None:
             self._place = (anchor.epoch, anchor.offset, anchor.previous, anchor.digest)
         self._states: OrderedDict[str, InstanceState | None] = OrderedDict()
-        self._written: dict[str, InstanceHeader | None] = {}
+        self._changed: set[str] = set()
+        self._records = 0
+        self._bytes = 0
         self.partial: dict[str, int] = {}
         """Instances whose beginning was not seen, and the offset of their last turn."""
 
     def take(self, record: LogRecord) -> None:
         """Add one record. Raises PartitionRefused."""
         before = self._run
+        self._records += 1
+        self._bytes += len(record.value or b"")
         self._run, verdict = read_record(before, record.offset, record.value)
         if isinstance(verdict, Void) and verdict.broken:
             raise PartitionRefused(
@@ -109,14 +116,24 @@ class CatchUp:
         """The first record that was not taken yet."""
         return self._run.next_offset
 
+    @property
+    def full(self) -> bool:
+        """So much was taken since the last `write` that it is time for another one."""
+        return self._records >= WRITE_RECORDS or self._bytes >= WRITE_BYTES
+
     def write(self) -> None:
         """Write what was taken since the last call."""
         if self._place[1] >= 0:
             try:
+                for name in self._changed:
+                    after = self._states[name]
+                    new = header_of(after) if after is not None else None
+                    self.fold.show(name, read_header(self.fold.store, name), new)
                 self.fold.write(*self._place)
             except _NOT_OURS as error:
                 raise self._refusal(self._place[1], error) from error
-        self._written.clear()
+        self._changed.clear()
+        self._records = self._bytes = 0
         while len(self._states) > STATES_CACHED:
             self._states.popitem(last=False)
 
@@ -199,9 +216,7 @@ class CatchUp:
     def _show(self, name: str, after: InstanceState | None) -> None:
         self._states[name] = after
         self._states.move_to_end(name)
-        old = self._written[name] if name in self._written else read_header(self.fold.store, name)
-        self._written[name] = new = header_of(after) if after is not None else None
-        self.fold.show(name, old, new)
+        self._changed.add(name)
 
     def _state(self, name: str) -> InstanceState | None:
         # What is not here was trimmed by `write`, so the store has it.

@@ -38,7 +38,7 @@ class Fold:
         self.epoch = anchor.epoch if anchor is not None else -1
         self._identity = identity
         self._checkpoints = [parse_checkpoint_key(key) for key, _ in store.scan(CHECKPOINT, end_of(CHECKPOINT))]
-        self._changes: list[Change] = []
+        self._changes: dict[bytes, bytes | None] = {}
         self._headers: dict[str, tuple[InstanceHeader | None, InstanceHeader | None]] = {}
 
     def take(self, turn: Confirmed) -> None:
@@ -49,14 +49,14 @@ class Fold:
         over = turn.after is None or turn.after.status.terminal
         decided = turn.body.decided or over
         self.state.deaths.take_body(self.epoch, turn.instance_id, decided=decided, released=turn.body.released)
-        self._changes.extend(take_changes(turn, self.partition))
+        self._changes.update(take_changes(turn, self.partition))
 
     def _acknowledge(self, target: int, acked: int, decided: int) -> None:
         """Forget what is delivered. Raises ValueError for more than was ever sent, which no owner states."""
         known = self.state.acked.get(target, 0)
         if acked > decided:
             raise ValueError(f"{acked} messages to target {target} are said to be delivered, and {decided} were sent")
-        self._changes.extend((outbox_key(target, sequence), None) for sequence in range(known + 1, acked + 1))
+        self._changes.update((outbox_key(target, sequence), None) for sequence in range(known + 1, acked + 1))
 
     def take_claim(self, offset: int, owner: str, time_ms: int, base: int) -> None:
         """Add a claim: its epoch is its offset."""
@@ -74,11 +74,11 @@ class Fold:
         if names_base:
             self.state.base = max(self.state.base, checkpoint.base)
         decided = [[target.target, target.decided] for target in checkpoint.targets]
-        self._changes.append((checkpoint_key(offset, checkpoint.time_ms), orjson.dumps(decided)))
+        self._changes[checkpoint_key(offset, checkpoint.time_ms)] = orjson.dumps(decided)
         self._checkpoints.append((offset, checkpoint.time_ms))
         gone = thin_checkpoints(self._checkpoints, self.state.base)
         self._checkpoints = [each for each in self._checkpoints if each not in gone]
-        self._changes.extend((checkpoint_key(*each), None) for each in gone)
+        self._changes.update((checkpoint_key(*each), None) for each in gone)
 
     def take_level(self, level: int) -> None:
         """Add that the partition is written at `level` from here on (R12)."""
@@ -86,7 +86,7 @@ class Fold:
 
     def take_carried(self, before: InstanceState, offset: int) -> InstanceState:
         """Add that a history which is whole here was appended again at `offset`; return the instance's state."""
-        self._changes.extend(carry_changes(before, offset))
+        self._changes.update(carry_changes(before, offset))
         return replace(before, carried_at=offset)
 
     def take_carried_whole(self, carried: CarriedHistory, offset: int) -> InstanceState:
@@ -98,7 +98,7 @@ class Fold:
             before = None if events and isinstance(events[0], ExecutionStarted) else state
             state = apply_turn(before, events, instance_id=carried.instance_id, time_ms=body.time_ms, decided=decided)
             confirmed = Confirmed(carried.instance_id, turn.offset, turn.format, body, turn.body, before, state)
-            self._changes.extend(instance_changes(confirmed))
+            self._changes.update(instance_changes(confirmed))
         assert state is not None, f"a carried history of {carried.instance_id!r} without a turn"
         return self.take_carried(state, offset)
 
@@ -114,14 +114,14 @@ class Fold:
     def write(self, epoch: int, offset: int, previous: bytes, digest: bytes) -> list[Change]:
         """Write the batch with the place that it brings the store to (R5); return what was written."""
         for old, new in self._headers.values():
-            self._changes.extend(index_changes(old, new))
+            self._changes.update(index_changes(old, new))
         self._headers.clear()
         identity = self._identity
         self.anchor = Anchor(
             identity.cluster_id, identity.history_topic_id, self.partition, epoch, offset, previous, digest
         )
-        self._changes.append((ANCHOR, encode_anchor(self.anchor, self.state)))
-        changes, self._changes = self._changes, []
+        self._changes[ANCHOR] = encode_anchor(self.anchor, self.state)
+        changes, self._changes = list(self._changes.items()), {}
         self.store.write(changes)
         return changes
 

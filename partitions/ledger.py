@@ -143,6 +143,8 @@ class _Pending:
 
     def _begin(self, before: InstanceState | None, after: InstanceState | None) -> None:
         """Note where the history begins, when there is another one than before."""
+        if before is not None and after is not None and before.started is after.started:
+            return
         was, now = begins_at(before) if before else None, begins_at(after) if after else None
         if was == now:
             return

@@ -86,8 +86,9 @@ def catch_up_to(log: Log, stores: Stores, partition: int, claimed: Claimed) -> G
         catch_up, start = _begin(log, opened, partition, claimed.offset + 1)
         for count, record in enumerate(log.read_history(partition, start, claimed.offset + 1)):
             catch_up.take(record)
-            if count % BATCH_RECORDS == BATCH_RECORDS - 1:
+            if catch_up.full:
                 catch_up.write()
+            if count % BATCH_RECORDS == BATCH_RECORDS - 1:
                 yield
         catch_up.write()
     except BaseException:

@@ -4,8 +4,9 @@ Rules of this file: a kind number names one class and one schema for ever. An ev
 number, at a new level, so that a build which does not know it sees an unknown event and not a wrong one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -21,19 +22,19 @@ LEVELS: Mapping[int, tuple[type[Any], ...]] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """One kind of event: its number on the wire, the level that brought it, its class and how it is written."""
+    """One kind of event: its number on the wire, the level that brought it, its class, and how it is written and read."""
 
     number: int
     level: int
     cls: type[Any]
-    schema: RecordSchema
     encode: Encode
+    decode: Callable[[bytes], Any]
 
 
 def event_kind(cls: type[Any], *, level: int, schema: RecordSchema | None = None) -> EventKind:
     """The kind of `cls`, a dataclass with a KIND, whose schema is in v<level>/ unless given."""
     schema = schema or shipped(cls.__name__, level)
-    return EventKind(cls.KIND, level, cls, schema, make_encode(schema))
+    return EventKind(cls.KIND, level, cls, make_encode(schema), partial(shape_of(cls).read, schema))
 
 
 class Vocabulary:
@@ -86,7 +87,7 @@ class Vocabulary:
         kind = self._by_number.get(number)
         if kind is None:
             return UnknownEvent(number, body)
-        event: HistoryEvent = shape_of(kind.cls).read(kind.schema, body)
+        event: HistoryEvent = kind.decode(body)
         return event
 
     def put_event(self, out: bytearray, event: HistoryEvent) -> None:

@@ -1,22 +1,26 @@
 """What turns leave in the store, over random lives: live and recovered stores are one, and hold what is pending (I4, I5, I7)."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 from random import Random
 from typing import cast
+from unittest.mock import patch
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perdure.actors.turn import may_decide
+from perdure.partitions import catch_up
 from perdure.partitions.epoch import Appended, Epoch, Run
 from perdure.partitions.fold import Fold
 from perdure.partitions.header import header_of, read_header
 from perdure.partitions.instances import read_state
 from perdure.partitions.keys import ACTIVITY, ANCHOR, DUE_TURN, TIMER, activity_key, due_turn_key, end_of, timer_key
 from perdure.partitions.ledger import Confirmed, encode_due_activity, stored_timers
-from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStores
+from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStore, MemoryStores
 from perdure.partitions.ports import Store
-from perdure.partitions.recovery import read_only
+from perdure.partitions.recovery import CaughtUp, Claimed, catch_up_to, read_only
 from perdure.partitions.state import NO_BASE, PartitionState, decode_anchor
 from perdure.schemas.codec import encode_turn, extend_digest
 from perdure.schemas.events import NEVER
@@ -121,6 +125,30 @@ def test_recovery_goes_on_from_any_batch_as_if_it_had_read_all(seed: int, turns:
 
     if half.last is not None:
         assert content(cast("Store", recovered)) == content(whole.store)
+
+
+def folded(folding: Generator[None, None, CaughtUp]) -> CaughtUp:
+    while True:
+        try:
+            next(folding)
+        except StopIteration as end:
+            return cast("CaughtUp", end.value)
+
+
+@pytest.mark.parametrize(("bound", "value", "records"), [("WRITE_RECORDS", 3, 3), ("WRITE_BYTES", 1, 1)])
+def test_recovery_writes_in_batches_bounded_by_records_and_by_bytes_and_makes_the_same_store(
+    bound: str, value: int, records: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catch_up, bound, value)
+    for seed in range(20):
+        ledger, _ = lead_lives(seed, 60)
+        end = ledger.log.span_history(0).end
+
+        with patch.object(MemoryStore, "write", autospec=True, side_effect=MemoryStore.write) as write:
+            caught_up = folded(catch_up_to(ledger.log, MemoryStores(), 0, Claimed(end - 1, NEVER, end)))
+
+        assert content(caught_up.store) == content(ledger.store)
+        assert end // records + 1 == write.call_count
 
 
 @lives_led
