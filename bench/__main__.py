@@ -1,15 +1,11 @@
 """`python -m bench --full | --short`: measure, print a table, write build/bench.json. Exits 1, with no figure written, unless all is clean."""
 
 import argparse
-import os
-import platform
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 
-import psutil
 from rich.console import Console
 
 from .bare_system import bare_system
@@ -17,6 +13,7 @@ from .broker import warm_broker
 from .embedded_system import embedded_engines
 from .jobs import hello_job
 from .kafka_system import kafka_engines
+from .machine import machine_description
 from .measure import BenchmarkFailed, Load, closed_loop
 from .report import Row, markdown_of, print_rows, write_rows
 from .suite import FULL, SHORT, Effort, groups_of, measure_group
@@ -67,15 +64,6 @@ def announced(console: Console, rows: Sequence[Row]) -> Sequence[Row]:
     for row in rows:
         console.print(f"{row.log} {row.kind} {row.name} x{row.in_flight}: {row.value:,} {row.unit}", highlight=False)
     return rows
-
-
-def machine_description() -> str:
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("confluent-kafka", "rocksdict", "fastavro", "orjson"))
-    memory = psutil.virtual_memory().total // 2**30
-    return (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, {memory} GB, "
-        f"{platform.python_implementation()} {platform.python_version()}, {libraries}. Client, engine and broker share the machine."
-    )
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class KafkaEngine:
     durable = "acknowledged by the one broker, in its page cache"
 
     def __init__(self, broker: BrokerUnderTest, directory: Path, partitions: int) -> None:
-        hub = f"bench-{uuid.uuid4().hex[:8]}"
+        self.hub = hub = f"bench-{uuid.uuid4().hex[:8]}"
         self._broker = broker
         self._environment = {"PERDURE_BROKERS": broker.servers, "PERDURE_HUB": hub, "PERDURE_DIR": str(directory)}
         perdure(self._environment, "hub", "create", "--partitions", str(partitions))
