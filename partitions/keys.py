@@ -21,6 +21,8 @@ from dataclasses import dataclass
 
 from perdure.schemas.messages import TimerPurpose
 
+LAST_KEY = b"\xff"
+"""Above every key."""
 ANCHOR = b"P"
 ACTIVITY = b"A"
 TIMER = b"T"

@@ -17,7 +17,7 @@ from .bases import find_base
 from .catch_up import CatchUp, PartitionRefused
 from .download import SnapshotBroken, load_snapshot
 from .fold import Fold
-from .keys import ANCHOR
+from .keys import ANCHOR, LAST_KEY
 from .overlay import OverlayStore
 from .ports import Log, LogTruncated, Store, StoreCorrupt, Stores
 from .reader import RunState
@@ -180,6 +180,8 @@ def _open_own(log: Log, place: _StorePlace, partition: int) -> _Opened:
         found = _trusted(log, partition, store)
         if found is not None:
             return _Opened(store, *found)
+        if next(store.scan(b"", LAST_KEY), None) is None:
+            return _Opened(store, None, PartitionState())
     except StoreCorrupt as error:
         _log.warning("store discarded", partition=partition, reason=str(error))
     return _Opened(place.open_empty(), None, PartitionState())
@@ -218,16 +220,16 @@ def _begin(log: Log, opened: _Opened, partition: int, end: int) -> tuple[CatchUp
         anchor = opened.anchor
         run = RunState.after(anchor.offset, anchor.epoch, anchor.digest)
         return CatchUp(fold, log.identity, run), anchor.offset + 1
-    base = find_base(log, partition, end)
-    if base is not None:
-        return CatchUp(fold, log.identity, base.run, from_base=True), base.offset
     start = log.span_history(partition).start
-    if start > 0:
+    if start == 0:
+        return CatchUp(fold, log.identity, RunState()), 0
+    base = find_base(log, partition, end)
+    if base is None:
         raise LogTruncated(
             f"partition {partition}: the history begins at offset {start}, and what is left of it names no base to begin at; "
             "records were deleted that no owner let go of (retention, or DeleteRecords by hand)"
         )
-    return CatchUp(fold, log.identity, RunState()), 0
+    return CatchUp(fold, log.identity, base.run, from_base=True), base.offset
 
 
 def _check_clock(catch_up: CatchUp, skew_ms_max: int) -> None:

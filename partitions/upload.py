@@ -8,6 +8,7 @@ from perdure.schemas.codec import encode_chunk, encode_manifest
 from perdure.schemas.records import SnapshotManifest
 from perdure.schemas.writer import put_bytes
 
+from .keys import LAST_KEY
 from .ports import BufferFull, SnapshotTopic, Store
 from .snapshots import SNAPSHOTS_KEPT, Kept, Shelf, chunk_key, manifest_key
 from .state import STORE_FORMAT, Anchor
@@ -17,7 +18,6 @@ _CHUNK_OVERHEAD_BYTES = 16
 CHUNKS_OUT_MAX = 8
 ENTRIES_PER_STEP_MAX = 2_000
 CHECKSUM_BYTES = 32
-_LAST_KEY = b"\xff"
 
 
 class _Pause(Enum):
@@ -38,7 +38,7 @@ class Upload:
         self._anchor = anchor
         self._shelf = shelf
         # The scan is of the store as it is now, whatever is written while it goes on.
-        self._plan = self._sendings(store.scan(b"", _LAST_KEY))
+        self._plan = self._sendings(store.scan(b"", LAST_KEY))
         self._next: _Sending | None = None
         self._out = 0
         self.manifest: SnapshotManifest | None = None
