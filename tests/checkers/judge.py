@@ -19,7 +19,7 @@ from .stores import Images, Turns
 
 CHECKERS = {
     "C1": "no start that was acknowledged is lost",
-    "C2": "a start is done once; an unknown one at most once, a refused one never",
+    "C2": "a start is done once; an unknown one at most once, one that was sent once and refused never",
     "C3": "an execution begins once and ends once, and nothing comes after its end",
     "C4": "a task has one result, of the attempt that is out",
     "C5": "a time never comes early by partition time, and comes once",

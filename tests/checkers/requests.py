@@ -1,7 +1,7 @@
 """C1, C2 and C6: what clients were told of their starts and events is what the history has."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from perdure.schemas import events as ev
@@ -82,6 +82,12 @@ def _by_request(evidence: Evidence, kind: str) -> dict[Request, list[Call]]:
     return calls
 
 
+def _is_refused(calls: Sequence[Call]) -> bool:
+    """Whether a refusal of this request is the last word on it. Of a request that was sent more than once each copy is answered for
+    itself, and what refused the first one may be over when the second one is read."""
+    return any(call.outcome is Outcome.FAIL for call in calls) and sum(call.sent for call in calls) <= 1
+
+
 def check_starts(evidence: Evidence, facts: Facts) -> Iterator[Violation]:
     """C1: a start that was acknowledged is there; C2: it is there once, an unknown one at most once, a refused one never."""
     for request, calls in _by_request(evidence, "Start").items():
@@ -89,7 +95,7 @@ def check_starts(evidence: Evidence, facts: Facts) -> Iterator[Violation]:
         times = len(facts.starts.get(request, ()))
         spare = facts.forgotten[name]
         created = [call for call in calls if call.outcome is Outcome.OK and call.answer.get("created")]
-        refused = [call for call in calls if call.outcome is Outcome.FAIL]
+        refused = _is_refused(calls)
         if created and not times:
             yield Violation("C1", f"start {request_id} of {name} was acknowledged, and is not in the log")
         if times > 1 + spare:
@@ -114,7 +120,7 @@ def check_events(evidence: Evidence, facts: Facts) -> Iterator[Violation]:
         name, request_id = request
         times, spare = len(facts.events.get(request, ())), facts.forgotten[name]
         done = any(call.outcome is Outcome.OK for call in calls)
-        refused = any(call.outcome is Outcome.FAIL for call in calls)
+        refused = _is_refused(calls)
         if done and not times:
             yield Violation("C6", f"event {request_id} of {name} was acknowledged, and is not in the log")
         if times > 1 + spare:

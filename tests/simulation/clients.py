@@ -130,9 +130,9 @@ class Client:
         if partition is None:
             partition = partition_of(call.instance_id, self._world.partition_count)
         value = encode_inbound(Inbound(call.instance_id, ask.body, call.request_id, reply_to=self._reply_to))
-        call.sent += 1
         self._world.note(self.name, "asks", call.kind, call.instance_id, call.request_id, partition)
         for _ in range(2 if self._world.chance(Fault.HASTE) else 1):
+            call.sent += 1
             self.publish(partition, call.instance_id, value)
         self._world.after(pause_ms, lambda: self._send(call, min(pause_ms * 2, RESEND_MS_MAX)))
 
