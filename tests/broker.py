@@ -109,8 +109,10 @@ class LocalBroker:
         self._directory = directory
         # Without the two flags it starts more slowly and, once warm, runs faster.
         self._flags = [] if warm else ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        self._heap = "512m"
         client_port, controller_port = free_ports(2)
         self.servers = f"127.0.0.1:{client_port}"
+        self._cluster_id = new_cluster_id()
         self._settings = broker_properties("127.0.0.1", client_port, controller_port)
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: subprocess.Popen[bytes] | None = None
@@ -119,15 +121,30 @@ class LocalBroker:
     def pids(self) -> Sequence[int]:
         return () if self._process is None else (self._process.pid,)
 
+    @property
+    def data(self) -> Path:
+        """Where its topics lie, one folder for each partition."""
+        return self._directory / "data"
+
     def start(self) -> None:
+        self.launch()
+        try:
+            wait_until_up(self.servers, self.alive)
+        except NoBroker as error:
+            tail = (self._directory / "broker.log").read_text(errors="replace")[-2000:]
+            self.kill()
+            raise NoBroker(f"{error}: {tail}") from error
+
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def launch(self) -> None:
+        """Begin to start it."""
         properties = self._directory / "server.properties"
         if not properties.exists():
-            settings = {**self._settings, "log.dirs": str(self._directory / "data")}
+            settings = {**self._settings, "log.dirs": str(self.data)}
             properties.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-            # The first bit is 0, so that the id never begins with a dash, which would read as an option.
-            random = os.urandom(16)
-            cluster_id = base64.urlsafe_b64encode(bytes([random[0] & 0x7F]) + random[1:]).decode().rstrip("=")
-            self._run_java("kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(properties)).wait(
+            self._run_java("kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", str(properties)).wait(
                 START_SECONDS
             )
         self._process = self._run_java("kafka.Kafka", str(properties))
@@ -137,19 +154,17 @@ class LocalBroker:
             stdin=subprocess.PIPE,
             start_new_session=True,
         )
-        try:
-            wait_until_up(self.servers, lambda: self._process is not None and self._process.poll() is None)
-        except NoBroker as error:
-            tail = (self._directory / "broker.log").read_text(errors="replace")[-2000:]
-            self.kill()
-            raise NoBroker(f"{error}: {tail}") from error
 
     def kill(self) -> None:
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        self._end(signal.SIGTERM)
+        self.pause()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def pause(self) -> None:
+        """End it in order and keep its data; `start` goes on."""
+        self._end(signal.SIGTERM)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is None or self._watcher is None:
@@ -169,7 +184,7 @@ class LocalBroker:
             return subprocess.Popen(
                 [
                     self._java,
-                    "-Xmx512m",
+                    f"-Xmx{self._heap}",
                     *self._flags,
                     "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
                     "-cp",
@@ -211,6 +226,12 @@ class DockerBroker:
 
     def stop(self) -> None:
         self._container.stop()
+
+
+def new_cluster_id() -> str:
+    """16 random bytes. The first bit is 0, so that it never begins with a dash, which would read as an option."""
+    random = os.urandom(16)
+    return base64.urlsafe_b64encode(bytes([random[0] & 0x7F]) + random[1:]).decode().rstrip("=")
 
 
 def wait_until_up(servers: str, alive: Any) -> None:
@@ -320,12 +341,21 @@ def docker_broker() -> Broker:
 
 
 def local_broker(*, warm: bool = False) -> Broker:
-    java = find_java()
-    fetch_jars()
-    (ROOT / "build").mkdir(exist_ok=True)
-    broker = LocalBroker(java, Path(tempfile.mkdtemp(prefix="kafka-", dir=ROOT / "build")), warm=warm)
+    broker = LocalBroker(ready_java(), broker_directory(), warm=warm)
     broker.start()
     return broker
+
+
+def ready_java() -> str:
+    """A Java that can run a broker, whose jars are here."""
+    java = find_java()
+    fetch_jars()
+    return java
+
+
+def broker_directory() -> Path:
+    (ROOT / "build").mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="kafka-", dir=ROOT / "build"))
 
 
 def own_broker(*, warm: bool = False) -> Broker:
