@@ -14,7 +14,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from ..ports import HubIdentity, HubMissing, HubRefused, LogRefused, LogUnavailable, replaced_hub
-from .answers import await_answer
+from .answers import COORDINATOR_SECONDS, await_answer
 from .refusals import describe_refusal, is_refusal, is_unauthorized
 from .rights import Operation, Resource, Role, describe_missing, grants_of, missing_rights
 from .settings import KafkaSettings
@@ -218,7 +218,7 @@ def _describe_topics(settings: KafkaSettings, role: Role, admin: AdminClient, na
 def _group_operations(settings: KafkaSettings, admin: AdminClient) -> frozenset[Operation] | None:
     """What we may do with the hub's group. None where the brokers do not say: the group's coordinator may just be moving."""
     futures = admin.describe_consumer_groups(
-        [settings.hub], include_authorized_operations=True, request_timeout=settings.request_seconds_max
+        [settings.hub], include_authorized_operations=True, request_timeout=COORDINATOR_SECONDS
     )
     try:
         return _operations(await_answer(settings, admin, futures[settings.hub]).authorized_operations)
@@ -247,6 +247,11 @@ def _describe_settings(
     except KafkaException as error:
         if is_refusal(error.args[0]):
             raise LogRefused(describe_refusal(error.args[0], settings.servers)) from error
+        if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            # Another broker than the one that described the topics is asked for their settings.
+            raise HubMissing(
+                f"a broker at {settings.servers} does not know the topics of hub {settings.hub!r}"
+            ) from error
         raise LogUnavailable(
             f"the settings of the topics of hub {settings.hub!r} cannot be read: {error.args[0].str()}"
         ) from error

@@ -14,6 +14,9 @@ from .settings import KafkaSettings
 
 _Result = TypeVar("_Result")
 _LOOK_SECONDS = 0.1
+COORDINATOR_SECONDS = 3_600.0
+"""How long the client itself waits where a group's coordinator is asked: as long as it can. When its time is over and the coordinator comes
+back, librdkafka ends the process (confluentinc/librdkafka#4605). Who asks gives up sooner, and lets the client go."""
 _AWAY = frozenset(
     {
         KafkaError._TRANSPORT,

@@ -166,6 +166,8 @@ def span_of(consumer: Consumer, settings: KafkaSettings, topic: str, partition: 
             reason = error_of(error)
             if is_refusal(reason):
                 raise LogRefused(describe_refusal(reason, settings.servers)) from error
+            if reason.code() == KafkaError._UNKNOWN_PARTITION and _has(consumer, topic, partition, left):
+                reason = KafkaError(KafkaError.LEADER_NOT_AVAILABLE)
             if reason.code() == KafkaError._UNKNOWN_PARTITION:
                 raise LogUnavailable(
                     f"{settings.servers} has no topic {topic} with a partition {partition}, or our credentials may not see it; `perdure hub acls` "
@@ -177,3 +179,13 @@ def span_of(consumer: Consumer, settings: KafkaSettings, topic: str, partition: 
                     f"where it ends ({reason.str()}); check that the brokers run and the partition has a leader"
                 ) from error
             time.sleep(0.02)
+
+
+def _has(consumer: Consumer, topic: str, partition: int, seconds: float) -> bool:
+    """Ask the brokers. The client answers that there is no such partition from what it remembers, and what a broker told that was
+    just starting it would remember for minutes."""
+    try:
+        found = consumer.list_topics(topic, timeout=seconds).topics.get(topic)
+    except KafkaException:
+        return False
+    return found is not None and partition in found.partitions

@@ -6,17 +6,19 @@ from typing import Any
 
 from confluent_kafka import KafkaException
 
+from .answers import COORDINATOR_SECONDS
 from .settings import KafkaSettings
 
 ASK_SECONDS = 2.0
+PATIENCE_SECONDS = COORDINATOR_SECONDS / 2
 
 
 class KafkaRoster:
     """Asks without waiting: `look` is called again and again by one thread."""
 
     def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
         self._group = settings.hub
-        self._seconds_max = settings.request_seconds_max
         self._admin = settings.admin()
         self._ask_at = 0.0
         self._asked: Future[Any] | None = None
@@ -26,10 +28,12 @@ class KafkaRoster:
         if self._asked is None:
             if time.monotonic() >= self._ask_at:
                 self._ask_at = time.monotonic() + ASK_SECONDS
-                answers = self._admin.describe_consumer_groups([self._group], request_timeout=self._seconds_max)
+                answers = self._admin.describe_consumer_groups([self._group], request_timeout=COORDINATOR_SECONDS)
                 self._asked = answers[self._group]
             return None
         if not self._asked.done():
+            if time.monotonic() > self._ask_at + PATIENCE_SECONDS:
+                self._admin, self._asked = self._settings.admin(), None
             return None
         asked, self._asked = self._asked, None
         try:

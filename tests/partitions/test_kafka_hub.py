@@ -2,9 +2,12 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import count
+from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -49,6 +52,30 @@ def until(done: Callable[[], bool]) -> None:
     while not done():
         assert time.monotonic() < deadline, "it did not come about"
         time.sleep(0.05)
+
+
+class Behind(AdminClient):
+    """Asks for settings, at first, a broker that has not heard of the new topics."""
+
+    asked = 0
+
+    def describe_configs(self, resources: Any, **options: Any) -> Any:
+        futures = super().describe_configs(resources, **options)
+        self.asked += 1
+        if self.asked == 1:
+            late: Future[Any] = Future()
+            late.set_exception(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+            return {**futures, resources[-1]: late}
+        return futures
+
+
+@pytest.mark.kafka
+def test_a_hub_is_created_though_one_of_the_brokers_hears_of_it_late(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.partitions.kafka.settings.AdminClient", Behind)
+
+    assert 2 == create_hub(settings, 2, 1).identity.partition_count
 
 
 @pytest.mark.kafka

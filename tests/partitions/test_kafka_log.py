@@ -5,11 +5,14 @@ from itertools import count
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import NewPartitions
 
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
+from perdure.partitions.kafka.history import TopicReads
 from perdure.partitions.ports import BufferFull, LogRecord, LogTruncated, LogUnavailable, Report
 from tests.broker import Broker
 from tests.conformance.logs import until
+from tests.e2e.workers import until as wait_until
 
 pytestmark = pytest.mark.kafka
 _numbers = count(1)
@@ -190,3 +193,23 @@ def test_a_broker_that_stays_away_is_reported_in_time(mortal_broker: Broker) -> 
     begin = time.monotonic()
     log.close()
     assert time.monotonic() - begin < 5
+
+
+def test_a_partition_that_the_client_does_not_remember_is_asked_for(settings: KafkaSettings) -> None:
+    reads = TopicReads(settings)
+    topic = settings.topics.replies
+
+    def is_there() -> bool:
+        try:
+            return reads.span(topic, 7).end == 0
+        except LogUnavailable as error:
+            assert "with a partition 7" in str(error)
+            return False
+
+    assert 0 == reads.span(topic, 0).end
+    assert not is_there()
+    admin = settings.admin()
+    admin.create_partitions([NewPartitions(topic, 8)])[topic].result(10)
+
+    wait_until(is_there)
+    reads.close()
