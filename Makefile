@@ -1,6 +1,6 @@
 # Perdure's commands; `make` alone lists them. Asks for any make, a POSIX shell and Python 3.11 to 3.14; keeps all its state
 # under build/. Every path is relative or quoted, so that a checkout in a folder with a space in its name works.
-.PHONY: help setup lock demo demo-kafka test check check-static format bench bench-recovery kill-test models simulate bugs fuzz ci clean
+.PHONY: help setup lock demo demo-kafka test check check-static format bench bench-recovery kill-test chaos models simulate bugs fuzz ci clean
 
 KEPT = HYPOTHESIS_STORAGE_DIRECTORY="$$PWD/build/hypothesis" PYTHONPYCACHEPREFIX="$$PWD/build/pycache"
 PY = $(KEPT) build/venv/bin/python
@@ -9,6 +9,7 @@ BENCH = full
 KILLS = 20
 RUNS = 1000
 FUZZ = 100
+MINUTES = 10
 
 help: ## list these commands
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,9 @@ bench-recovery: setup ## measure recovery, hand-over and take-over on a real bro
 
 kill-test: setup ## kill workers again and again on a real broker and count every effect (KILLS=20)
 	@KILL_TEST_KILLS=$(KILLS) $(PY) -m pytest -s -m kafka tests/test_kill.py
+
+chaos: setup ## real workers on real brokers under every kind of fault, and a verdict (MINUTES=10 SEED=a fresh one ONLY=all of it)
+	@$(PY) -m tests.chaos --minutes $(MINUTES) $${SEED:+--seed "$$SEED"} $${ONLY:+--only "$$ONLY"}
 
 simulate: setup ## run hubs in virtual time under every kind of fault and judge them (RUNS=1000 SEED=a fresh one BATCHES=1 RECORD=a file)
 	@$(PY) -m tests.simulation --runs $(RUNS) $${SEED:+--seed "$$SEED"} $${BATCHES:+--batches "$$BATCHES"} $${RECORD:+--record "$$RECORD"}

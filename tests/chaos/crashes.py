@@ -5,7 +5,6 @@ Rules of this file: each case has a hub of its own, so that it replays; a point 
 
 import asyncio
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +13,12 @@ from perdure.schemas.messages import RaiseEvent
 from tests.simulation.clients import Ask, Session, Sleep, insist
 from tests.simulation.plans import Plan, Trouble, job_of
 
-from .ground import EmbeddedGround, Ground, KafkaGround, Terms, standing, until
+from .ground import KEPT, EmbeddedGround, Ground, KafkaGround, Terms, place, standing, until
 from .load import Load, make_plans, sleepers
 from .points import CARRY, CLAIM, HAND_OVER, POINTS, SNAPSHOT, Point
 from .processes import KILLED, Worker, unexpected
 from .verdict import Verdict, judge_run
-from .wrapping import BUG_VARIABLE
+from .worker import BUG_VARIABLE
 
 HITS_MAX = {
     "revoked.told": 1,
@@ -28,6 +27,7 @@ HITS_MAX = {
     "group.leave": 1,
     "group.left": 1,
     "snapshot.load": 2,
+    "snapshot.delete": 2,
 }
 """Places to which a process does not come as often as one likes."""
 ON_KAFKA_ONLY = {name for name in POINTS if name.startswith(("snapshot.", "revoked."))}
@@ -164,6 +164,7 @@ class _Trial:
         if not await self.load.drained(self.case.patience_seconds):
             self.notes.append(f"{self.load.busy} clients got no answer")
         await self._all_ended()
+        await self.ground.quiet()
         for worker in self.ground.workers:
             worker.ask_to_stop()
         for worker in self.ground.workers:
@@ -182,16 +183,18 @@ class _Trial:
 
 async def try_case(case: Case, make_ground: MakeGround) -> Verdict:
     """Carry out one case and judge it."""
-    with tempfile.TemporaryDirectory(prefix="chaos-") as directory:
-        async with standing(make_ground(case.terms, Path(directory))) as ground:
+    with place() as directory:
+        async with standing(make_ground(case.terms, directory)) as ground:
             trial = _Trial(case, ground, ground.worker("worker", **{BUG_VARIABLE: case.bug}), ground.load())
             beginning = asyncio.create_task(_begin(trial))
             await trial.meet()
             await trial.heal(beginning)
             cries = [cry for worker in ground.workers for cry in worker.cries()]
-            errors = [*trial.notes, *unexpected(iter(cries), {})]
+            errors = [*trial.notes, *unexpected(iter(cries), ())]
             evidence = await asyncio.to_thread(ground.evidence, errors)
-            return judge_run(str(case), evidence, trial.load.plans, {str(case.point): int(trial.died)})
+            verdict = judge_run(str(case), evidence, trial.load.plans, {str(case.point): int(trial.died)})
+            verdict.keep(directory / KEPT)
+            return verdict
 
 
 async def _begin(trial: _Trial) -> None:

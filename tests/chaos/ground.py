@@ -1,8 +1,10 @@
 """The ground of a run: a hub on Kafka or an embedded one, its workers, its clients, its recorder, and all the evidence of it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,9 @@ from .recorder import DEAD_LETTER, HISTORY, INBOX, REPLIES, EmbeddedRecorder, Ka
 from .worker import PARTITIONS_VARIABLE
 from .wrapping import RECORDED_VARIABLE
 
+QUIET_SECONDS = 1.0
+ROOT = Path(__file__).resolve().parents[2] / "build" / "chaos"
+KEPT = "wrong"
 _ALL = b"\xff" * 8
 
 
@@ -40,7 +45,6 @@ class Terms:
     replication_factor: int = 1
     session_ms: int = 2_000
     variables: Mapping[str, str] = field(default_factory=dict)
-    patience_seconds: float = 8.0
 
 
 def _common(terms: Terms, directory: Path) -> dict[str, str]:
@@ -78,6 +82,16 @@ class Ground:
     def worker(self, name: str, **variables: str) -> Worker:
         """One more worker, which is not started."""
         raise NotImplementedError
+
+    async def quiet(self) -> None:
+        """Wait until nothing more is written: what is on its way between partitions when all has ended has arrived."""
+        seen, since = -1, 0.0
+        now = asyncio.get_running_loop().time
+        while now() - since < QUIET_SECONDS:
+            count = sum(map(len, list(self.recorder.records.values())))
+            if count != seen:
+                seen, since = count, now()
+            await asyncio.sleep(0.1)
 
     async def close(self) -> None:
         for worker in self.workers:
@@ -183,6 +197,20 @@ class EmbeddedGround(Ground):
 
     def _stores_of(self, worker: Worker) -> Path:
         return worker.directory / "stores"
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    """A directory for one run, which is kept where the run does not end as it should."""
+    ROOT.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(dir=ROOT))
+    try:
+        yield directory
+    except BaseException:
+        print(f"  kept: {directory}", flush=True)
+        raise
+    if not (directory / KEPT).exists():
+        shutil.rmtree(directory)
 
 
 @asynccontextmanager

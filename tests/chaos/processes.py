@@ -3,9 +3,10 @@
 import os
 import re
 import signal
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import connection, get_context
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -40,21 +41,23 @@ class Worker:
         self._log = log
         self._variables = {**variables, "PERDURE_DIR": str(directory), "PERDURE_LOG_FORMAT": "json"}
         self._process: ForkServerProcess | None = None
+        self._reading = threading.Lock()
 
     @property
     def alive(self) -> bool:
-        return self._process is not None and self._process.is_alive()
+        return self._process is not None and self._exit_code() is None
+
+    def _exit_code(self) -> int | None:
+        """It is told once, to whoever asks first; so one asks at a time."""
+        assert self._process is not None
+        with self._reading:
+            return self._process.exitcode
 
     @property
     def pid(self) -> int:
         assert self._process is not None
         assert self._process.pid is not None
         return self._process.pid
-
-    @property
-    def sentinel(self) -> int:
-        assert self._process is not None
-        return self._process.sentinel
 
     def start(self, point: Point | None = None, **variables: str) -> None:
         """Begin a life, which may end at a crash point."""
@@ -66,8 +69,8 @@ class Worker:
     def wait(self, seconds: float = PLENTY_SECONDS) -> int | None:
         """The exit code; None if it lives on."""
         assert self._process is not None
-        self._process.join(seconds)
-        return self._process.exitcode
+        connection.wait([self._process.sentinel], seconds)
+        return self._exit_code()
 
     def kill(self) -> None:
         if self.alive:
@@ -111,9 +114,13 @@ class Worker:
                 yield Cry(self.name, str(fields.get("event", "")), line)
 
 
-def unexpected(cries: Iterator[Cry], expected: Mapping[str, str]) -> Iterator[str]:
-    """Cries that no fault explains. `expected`: which events may be cried, and a pattern of what they say."""
+Expected = Mapping[str, str]
+"""Patterns of events, and of what they say."""
+
+
+def unexpected(cries: Iterator[Cry], expected: Iterable[Expected]) -> Iterator[str]:
+    """Cries that no fault explains."""
+    patterns = [each for of in expected for each in of.items()]
     for cry in cries:
-        pattern = expected.get(cry.event)
-        if pattern is None or not re.search(pattern, cry.text):
+        if not any(re.fullmatch(event, cry.event) and re.search(text, cry.text) for event, text in patterns):
             yield f"{cry.worker} says {cry.text[:2_000]}"

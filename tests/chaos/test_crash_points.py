@@ -63,8 +63,8 @@ def test_a_place_that_nobody_comes_to_is_a_failure() -> None:
 @pytest.mark.parametrize(
     ("bug", "checker"),
     [
-        pytest.param("dispatched-unasked", "C8", id="an attempt that no record asks for"),
-        pytest.param("send-forgotten", "C17", id="a message that is confirmed and not sent"),
+        ("activities begin before their turn is confirmed", "C9"),
+        ("what was dispatched by an owner that died is not dispatched again", "C17"),
     ],
 )
 def test_a_bug_in_a_real_process_is_seen(bug: str, checker: str) -> None:
@@ -77,5 +77,5 @@ def test_a_bug_in_a_real_process_is_seen(bug: str, checker: str) -> None:
 def test_what_no_fault_explains_is_a_failure() -> None:
     cries = [Cry("worker", "partition.crashed", "no space left"), Cry("worker", "partition.crashed", "a bug of ours")]
 
-    assert ["worker says a bug of ours"] == list(unexpected(iter(cries), {"partition.crashed": "no space"}))
-    assert 2 == len(list(unexpected(iter(cries), {})))
+    assert ["worker says a bug of ours"] == list(unexpected(iter(cries), [{"partition\\..*": "no space"}]))
+    assert 2 == len(list(unexpected(iter(cries), [{"standby.crashed": "no space"}])))

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.checkers.evidence import Evidence, Violation
 from tests.checkers.judge import Case, judge
@@ -25,6 +26,11 @@ class Verdict:
     @property
     def good(self) -> bool:
         return not self.violations and all(self.faults.values()) and self.figures["instances"] > 0
+
+    def keep(self, file: Path) -> None:
+        """Leave word of what is wrong beside what processes said."""
+        if not self.good:
+            file.write_text("\n".join(self.lines()))
 
     def lines(self) -> list[str]:
         """What there is to say, in order of weight."""

@@ -8,9 +8,12 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
 from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 import perdure.dev
 import perdure.partitions.kafka
@@ -18,12 +21,18 @@ import perdure.worker
 import perdure.worker_process
 from perdure.config import load_settings
 from perdure.dev import DevOptions, run_dev
+from perdure.errors import PerdureError
 from perdure.worker_process import run_worker
+from tests.simulation.bugs.catalogue import BUGS
+from tests.simulation.bugs.planting import planted
 
 from .app import make_real_app
 from .wrapping import Stages, StruckLog, StruckMembership, StruckPool, StruckStores
 
+_log = structlog.get_logger("tests.chaos")
 PARTITIONS_VARIABLE = "CHAOS_PARTITIONS"
+BUG_VARIABLE = "CHAOS_BUG"
+"""A bug of the simulator's catalogue, for the tests of whoever judges these runs."""
 
 
 def wrap_ports() -> None:
@@ -48,12 +57,24 @@ def wrap_ports() -> None:
 
 def run(log: str) -> int:
     """Work until told to stop; return the exit code."""
+    with ExitStack() as stack:
+        for bug in BUGS:
+            if bug.name == os.environ.get(BUG_VARIABLE):
+                stack.enter_context(planted(bug))
+        return _work(log)
+
+
+def _work(log: str) -> int:
     wrap_ports()
     settings = load_settings({}).settings
     app = make_real_app()
-    if log == "kafka":
-        return run_worker(app, settings, 0)
-    return run_dev(app, DevOptions(settings, int(os.environ[PARTITIONS_VARIABLE]), replay=False))
+    try:
+        if log == "kafka":
+            return run_worker(app, settings, 0)
+        return run_dev(app, DevOptions(settings, int(os.environ[PARTITIONS_VARIABLE]), replay=False))
+    except PerdureError as error:  # what the command line says in a sentence
+        _log.error("worker.refused", reason=str(error))
+        return 1
 
 
 def run_forked(log: str, variables: Mapping[str, str], out: Path) -> None:

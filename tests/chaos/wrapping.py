@@ -8,7 +8,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,6 @@ from .points import strike
 
 RECORDED_VARIABLE = "CHAOS_RECORDED"
 RESULTS_VARIABLE = "CHAOS_RESULTS"
-BUG_VARIABLE = "CHAOS_BUG"
-"""Two bugs, for the tests of whoever judges these runs: `dispatched-unasked` and `send-forgotten`."""
 LATE_SECONDS = 1.5
 _FAMILIES = {
     RecordKind.CLAIM: "claim",
@@ -125,9 +122,6 @@ class StruckPublisher(Through):
                 delivered(error)
 
         strike("send.publish")
-        if os.environ.get(BUG_VARIABLE) == "send-forgotten":
-            arrived(None)
-            return
         self._inner.publish_inbox(partition, key, value, arrived)
         strike("send.published")
 
@@ -255,8 +249,6 @@ class StruckPool(Through):
 
     def dispatch(self, tasks: Sequence[ActivityTask]) -> None:
         strike("task.dispatch")
-        if os.environ.get(BUG_VARIABLE) == "dispatched-unasked":
-            self._inner.dispatch([replace(task, attempt=task.attempt + 1) for task in tasks])
         self._inner.dispatch(tasks)
         strike("task.dispatched")
 
