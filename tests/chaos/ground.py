@@ -23,6 +23,7 @@ from perdure.partitions.rocksdb import RocksStores
 from perdure.partitions.snapshots import read_shelf
 from tests.checkers.evidence import Call, Evidence, StoreImage
 from tests.ports import free_ports
+from tests.simulation.plans import ENDLESS
 
 from .app import EFFECTS_VARIABLE, Effects
 from .load import Crowd, Load
@@ -100,7 +101,7 @@ class Ground:
         await self.transport.close()
         self.recorder.close()
 
-    def evidence(self, errors: Sequence[str], endless: frozenset[str] = frozenset()) -> Evidence:
+    def evidence(self, errors: Sequence[str]) -> Evidence:
         """Everything, once all workers have ended in order."""
         self.recorder.catch_up()
         records, partitions = self.recorder.records, range(self.terms.partitions)
@@ -116,7 +117,7 @@ class Ground:
             self.effects.read(),
             [image for worker in self.workers for image in self._images(worker)],
             errors=errors,
-            endless=endless,
+            endless=frozenset([ENDLESS]),
         )
 
     def _images(self, worker: Worker) -> list[StoreImage]:

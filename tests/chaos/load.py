@@ -19,8 +19,8 @@ from perdure.schemas.messages import Body, Query, QueryKind, ReplyCode, Start
 from tests.checkers.evidence import Call, Outcome
 from tests.simulation.clients import Ask, Session, Sleep, carry_out, send_events, shout, wait_for_end
 from tests.simulation.clock import START_MS
-from tests.simulation.generate import Programs, with_mailboxes
-from tests.simulation.plans import Job, Plan, Step, Trouble, job_of
+from tests.simulation.generate import Programs, with_landmarks
+from tests.simulation.plans import ENDLESS, Job, Plan, Step, Trouble, job_of
 
 PAUSE_SECONDS = 0.3
 WATCH_EVERY_SECONDS = 0.7
@@ -28,12 +28,14 @@ _CODES = {InstanceNotFound: ReplyCode.NOT_FOUND, InstanceFinished: ReplyCode.ALR
 
 
 def make_plans(seed: int, batch: int, instances: int, span_ms: int, without: Sequence[Trouble] = ()) -> list[Plan]:
-    """The plans of one batch, with names that no other batch has."""
+    """The plans of one batch, with names that no other batch has. The one that waits for ever comes with the first."""
     dice = Random(f"{seed}/{batch}")
     programs = Programs(dice)
     plans = [programs.plan(number, span_ms) for number in range(instances)]
     plans = [replace(plan, trouble=Trouble.NONE) if plan.trouble in without else plan for plan in plans]
-    return [_of_batch(plan, batch) for plan in with_mailboxes(plans)]
+    endless = [Plan(ENDLESS, job_of(), 0)] if instances and not batch else []
+    found = with_landmarks([*plans, *endless])
+    return [*(_of_batch(plan, batch) for plan in found if not plan.is_endless), *(found[-1:] if endless else ())]
 
 
 def _of_batch(plan: Plan, batch: int) -> Plan:
@@ -95,13 +97,13 @@ class Load:
         return len(self._tasks)
 
     async def begin(self, plans: Sequence[Plan]) -> None:
-        """Let clients begin; returns when the mailboxes are there."""
+        """Let clients begin; returns when the landmarks are there."""
         self.plans += plans
         self._began_ms = time.time_ns() // 1_000_000
-        boxes = [self._spawn(f"starter-{plan.instance_id}", carry_out(plan)) for plan in plans if plan.is_mailbox]
-        await asyncio.gather(*boxes)
+        first = [self._spawn(f"starter-{plan.instance_id}", carry_out(plan)) for plan in plans if plan.is_landmark]
+        await asyncio.gather(*first)
         for plan in plans:
-            if not plan.is_mailbox:
+            if not plan.is_landmark:
                 self._carry_out(plan)
 
     def _carry_out(self, plan: Plan) -> None:
@@ -145,13 +147,14 @@ class Load:
         return not self._tasks
 
     async def unfinished(self) -> list[str] | None:
-        """Instances that have not ended, a few of them; None where not all partitions answer."""
+        """Instances that have not ended and should, a few of them; None where not all partitions answer."""
         arguments = {"status": ["PENDING", "RUNNING", "SUSPENDED"]}
         try:
             page = await self._crowd.transport.list(ListRequest(arguments, 20), 5)
         except (NoAnswer, HubError):
             return None
-        return None if page["silent"] else [view["instance_id"] for view in page["instances"]]
+        names = [view["instance_id"] for view in page["instances"]]
+        return None if page["silent"] else [name for name in names if name != ENDLESS]
 
     async def held(self) -> list[str]:
         try:
