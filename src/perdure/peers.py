@@ -4,9 +4,11 @@ A process that is killed closes its connections, the kernel sees to that; the gr
 may close for other reasons, so before an owner counts as gone it is called once more. Whoever answers says who it is: at the
 same address there may be another process by now.
 
-Rules of this file: one thread owns all sockets; nothing that is read here is trusted beyond the name that is expected.
+Rules of this file: one thread owns all sockets; nothing that is read here, addresses in the log included, is trusted beyond the name that
+is expected; no name is looked up, since that may take long; nothing that others do ends the thread, which would hang up on everybody.
 """
 
+import ipaddress
 import selectors
 import socket
 import threading
@@ -14,14 +16,19 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, sleep
 from typing import cast
+
+from .errors import ConfigError
 
 # A process that lives may be busy; one that is dead is refused at once.
 CALL_SECONDS_MAX = 2.0
 GREETING_BYTES_MAX = 512
 RETRY_SECONDS = 5.0
-CONNECTIONS_MAX = 1_000
+# An owner that hangs up as soon as it has said who it is must not keep us busy.
+CALL_PAUSE_SECONDS = 0.25
+# Of the 1,024 files that a process mostly may have open, the store and the brokers need theirs.
+CONNECTIONS_MAX = 256
 
 
 @dataclass(slots=True)
@@ -33,20 +40,21 @@ class _Call:
     line: socket.socket | None = None
     heard: bytes = b""
     greeted: bool = False
+    greeted_at: float = float("-inf")
     again: bool = False
     deadline: float = field(default=0.0)
     next_try: float = field(default=0.0)
 
 
 class TcpPeers:
-    """`partitions.ports.Peers`. `gone` is called, on the thread, when `take_gone` has something to tell."""
+    """`partitions.ports.Peers`. `gone` is called, on the thread, when `take_gone` has something to tell. Raises ConfigError where nobody
+    could reach us at `host`."""
 
     def __init__(self, owner: str, host: str, gone: Callable[[], None]) -> None:
         self._greeting = f"{owner}\n".encode()
         self._gone_called = gone
-        self._server = socket.create_server((host, 0), family=_family_of(host), backlog=64)
-        self._server.settimeout(0)
-        self.address = f"{_bracketed(host)}:{self._server.getsockname()[1]}"
+        self._server = _listen(host)
+        self.address = "{}:{}".format(*map(_bracketed, map(str, self._server.getsockname()[:2])))
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._server, selectors.EVENT_READ, None)
         self._wake_out, self._wake_in = socket.socketpair()
@@ -123,10 +131,15 @@ class TcpPeers:
         """Say who we are, and hold the connection for as long as we live."""
         try:
             visitor, _ = self._server.accept()
+        except BlockingIOError:
+            return
         except OSError:
+            sleep(0.05)  # no file is left for it, so it stays where it is
             return
         visitor.settimeout(0)
         try:
+            # A machine that lost its power hangs up on nobody.
+            visitor.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if len(self._visitors) >= CONNECTIONS_MAX or visitor.send(self._greeting) != len(self._greeting):
                 raise OSError
         except OSError:
@@ -143,6 +156,7 @@ class TcpPeers:
 
     def _take_wanted(self) -> None:
         wanted = self._wanted
+        self._dead &= wanted.keys()
         for call in [call for owner, call in self._calls.items() if owner not in wanted]:
             self._let_go(call)
             del self._calls[call.owner]
@@ -154,9 +168,13 @@ class TcpPeers:
 
     def _dial(self, call: _Call) -> None:
         call.heard, call.greeted, call.deadline = b"", False, monotonic() + CALL_SECONDS_MAX
-        call.line = socket.socket(_family_of(call.address[0]), socket.SOCK_STREAM)
+        try:
+            call.line = socket.socket(_family_of(call.address[0]), socket.SOCK_STREAM)
+        except OSError:  # no file is left
+            call.next_try = monotonic() + RETRY_SECONDS
+            return
         call.line.settimeout(0)
-        call.line.connect_ex(call.address)
+        call.line.connect_ex(call.address)  # what becomes of it is read from it
         self._selector.register(call.line, selectors.EVENT_READ, call)
 
     def _hear(self, call: _Call) -> None:
@@ -173,7 +191,7 @@ class TcpPeers:
             self._hang_up(call)
         elif call.heard.endswith(b"\n") and not call.greeted:
             if call.heard[:-1].decode(errors="replace") == call.owner:
-                call.greeted, call.again = True, False
+                call.greeted, call.greeted_at, call.again = True, monotonic(), False
             else:
                 self._hang_up(call)
 
@@ -183,7 +201,9 @@ class TcpPeers:
         self._let_go(call)
         if was_there:
             call.again = True
-            self._dial(call)
+            call.next_try = call.greeted_at + CALL_PAUSE_SECONDS
+            if monotonic() >= call.next_try:
+                self._dial(call)
         elif call.again:
             del self._calls[call.owner]
             self._dead.add(call.owner)
@@ -208,9 +228,28 @@ class TcpPeers:
 
 
 def _parse(address: str) -> tuple[str, int] | None:
+    """Numbers only, as our own addresses are."""
     host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    return (host, int(port)) if host and port.isdecimal() and 0 < int(port) < 65_536 else None
+    try:
+        place = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None
+    if "%" in host or not (port.isascii() and port.isdecimal() and len(port) <= 5 and 0 < int(port) < 65_536):
+        return None
+    return str(place), int(port)
+
+
+def _listen(host: str) -> socket.socket:
+    try:
+        server = socket.create_server((host, 0), family=_family_of(host), backlog=64)
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"peer_host {host!r} is no address of this machine: {reason}") from error
+    server.settimeout(0)
+    if ipaddress.ip_address(server.getsockname()[0]).is_unspecified:
+        server.close()
+        raise ConfigError(f"peer_host {host!r} is every address of this machine: name the one at which others reach it")
+    return server
 
 
 def _family_of(host: str) -> socket.AddressFamily:

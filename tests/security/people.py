@@ -2,10 +2,12 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+
+from tests.e2e.workers import until
+from tests.ports import free_ports
 
 COMMAND_SECONDS_MAX = 60
 _ADMIN_SECONDS = 15
@@ -74,11 +79,31 @@ class Person:
         )
         return Said(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
 
+    @contextmanager
+    def serving(self) -> Iterator[str]:
+        """Run `perdure serve`; its address."""
+        (port,) = free_ports(1)
+        command = [sys.executable, "-m", "perdure", "serve", "--port", str(port)]
+        with (self.directory / "serve.log").open("ab") as log:
+            process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            until(lambda: _listens(port), (self.directory / "serve.log").read_text)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            assert process.wait(COMMAND_SECONDS_MAX) == 0
+
     def get(self, *arguments: str) -> Any:
         """Run a command that must succeed, with --json."""
         said = self.run(*arguments, "--json")
         assert said.code == 0, said.err + said.out
         return json.loads(said.out)
+
+
+def _listens(port: int) -> bool:
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def bindings_of(printed: list[dict[str, Any]]) -> list[AclBinding]:

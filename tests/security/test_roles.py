@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AclBinding, AdminClient
@@ -19,7 +20,7 @@ from tests.security.probes import is_allowed
 
 pytestmark = pytest.mark.kafka
 PARTITIONS = 2
-OFTEN = "checkpoint_seconds_max = 1"
+OFTEN = ("checkpoint_seconds_max = 1", "snapshot_records_min = 4")
 APP = """
 import asyncio
 from datetime import timedelta
@@ -52,7 +53,7 @@ class Hub:
         self.admin: AdminClient = broker.admin
         self.name = f"sec-{uuid4().hex[:8]}"
         self.people = {
-            name: Person(directory / name, broker.sasl_servers, self.name, broker.as_user(name), OFTEN)
+            name: Person(directory / name, broker.sasl_servers, self.name, broker.as_user(name), *OFTEN)
             for name in ("worker", "client", "auditor", "admin", "nobody")
         }
         self.printed: list[dict[str, Any]] = self.people["nobody"].get("hub", "acls")
@@ -92,20 +93,26 @@ def test_every_role_does_its_work_with_the_printed_acls(
     hub: Hub, start_worker: Callable[..., WorkerProcess], tmp_path: Path
 ) -> None:
     client, auditor = hub.people["client"], hub.people["auditor"]
-    first = start_worker()
+    first = start_worker("--standby", "1")
 
     names = [f"n{number}" for number in range(6)]
     started = client.run("start", "parent", "--input", str(names).replace("'", '"'), "--id", "family", "--wait")
     assert (0, True) == (started.code, "hello n5" in started.out), started.err
     assert ["family"] == [each["instance_id"] for each in client.get("list", "--name", "parent")["instances"]]
     assert len(client.get("history", "family")["turns"]) >= len(names)
+    with client.serving() as url, httpx.Client(base_url=url, trust_env=False, timeout=60) as http:
+        assert httpx.codes.OK == http.get("/readyz").status_code
+        assert "COMPLETED" == http.get("/v1/instances/family").json()["status"]
+        assert httpx.codes.CREATED == http.post("/v1/instances", json={"name": "welcome", "input": "you"}).status_code
 
     # A hand-over trims the inbox: the second worker takes over what the first one gives away.
     assert 0 == client.run("start", "welcome", "--input", '"slow"', "--id", "slow").code
-    second = start_worker("--retention", "1s")
+    second = start_worker("--retention", "1s", "--standby", "1")
     until(lambda: any(start > 0 for start in inbox_starts(hub)), first.log.read_text)
 
-    # A worker that dies is taken over from, with what it had begun.
+    # A worker that dies is taken over from, with what it had begun, by one that kept a warm store of it.
+    until(lambda: "standby.begun" in second.log.read_text(), second.log.read_text)
+    until(lambda: all(end > 0 for _, end in ends(hub, f"{hub.name}.snapshots", PARTITIONS)), first.log.read_text)
     first.kill()
     (tmp_path / "gate").touch()
     waited = client.run("wait", "slow", "--timeout", "40")

@@ -1,14 +1,18 @@
 """A process that is gone is noticed at once, and one that lives is not taken for gone (R4)."""
 
+import re
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 
-from perdure.peers import TcpPeers
+from perdure.errors import ConfigError
+from perdure.peers import CALL_PAUSE_SECONDS, TcpPeers
 
 PLENTY_SECONDS = 20.0
 OTHER = """
@@ -91,7 +95,24 @@ def test_another_process_at_the_same_address_is_not_the_owner(watcher: TcpPeers)
 
 
 @pytest.mark.parametrize(
-    "address", ["", "nowhere", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:99999", ":80", "127.0.0.1:x"]
+    "address",
+    [
+        "",
+        "nowhere",
+        "127.0.0.1",
+        "127.0.0.1:0",
+        "127.0.0.1:99999",
+        ":80",
+        "127.0.0.1:x",
+        "127.0.0.1:٣",
+        f"127.0.0.1:{'9' * 5_000}",
+        "nowhere.invalid:80",  # to look it up takes as long as somebody else likes
+        "a..b:80",
+        f"{'ü' * 70}:80",
+        "\x00:80",
+        "[::1%nowhere]:80",
+        "1:1",
+    ],
 )
 def test_an_address_that_is_none_is_left_alone(watcher: TcpPeers, address: str) -> None:
     watcher.watch({"other": address})
@@ -101,6 +122,50 @@ def test_an_address_that_is_none_is_left_alone(watcher: TcpPeers, address: str) 
 
     assert "other" not in watcher._calls
     other.close()
+
+
+@pytest.mark.parametrize("address", ["255.255.255.255:9", "0.0.0.0:1", "[::]:1", "[ff02::1]:1", "[2001:db8::1]:9"])
+def test_an_address_that_cannot_be_called_costs_the_others_nothing(watcher: TcpPeers, address: str) -> None:
+    other = TcpPeers("fine", "127.0.0.1", lambda: None)
+    watcher.watch({"other": address, "fine": other.address})
+    until(lambda: connected(watcher, "fine"))
+    other.close()
+
+    until(lambda: ["fine"] == watcher.take_gone())
+
+
+def test_an_owner_that_greets_and_hangs_up_again_and_again_keeps_nobody_busy(watcher: TcpPeers) -> None:
+    calls: list[float] = []
+
+    def greet() -> None:
+        with suppress(OSError):
+            while True:
+                line, _ = server.accept()
+                calls.append(time.monotonic())
+                line.sendall(b"other\n")
+                line.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=greet, daemon=True).start()
+        watcher.watch({"other": f"127.0.0.1:{server.getsockname()[1]}"})
+        until(lambda: len(calls) >= 4)
+        server.shutdown(socket.SHUT_RDWR)
+
+    assert calls[3] - calls[0] >= 2 * CALL_PAUSE_SECONDS
+    until(lambda: ["other"] == watcher.take_gone())
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1", "0.0.0.0", "::", "\x00", "ü" * 70])
+def test_a_host_at_which_nobody_reaches_us_is_refused(host: str) -> None:
+    with pytest.raises(ConfigError, match="peer_host"):
+        TcpPeers("me", host, lambda: None)
+
+
+def test_a_name_of_this_machine_is_told_as_a_number() -> None:
+    peers = TcpPeers("me", "localhost", lambda: None)
+    peers.close()
+
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", peers.address)
 
 
 def test_who_never_answered_is_not_gone(watcher: TcpPeers) -> None:
