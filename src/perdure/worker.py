@@ -15,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from perdure.partitions.catch_up import PartitionRefused
 from perdure.partitions.holdings import Code, OwnerParts, OwnerSettings
 from perdure.partitions.local_activities import Activities, find_local
 from perdure.partitions.owner import PartitionOwner, Phase
@@ -22,17 +23,23 @@ from perdure.partitions.place import PLACE
 from perdure.partitions.pool import LocalPool, PoolSettings
 from perdure.partitions.ports import (
     Assigned,
+    HubMissing,
+    HubRefused,
     Log,
     LogRecord,
+    LogTruncated,
     LogUnavailable,
     Lost,
     Membership,
     Peers,
     Revoked,
     StoreCorrupt,
+    StoreLocked,
     Stores,
+    StoreUnavailable,
 )
 from perdure.partitions.watchdog import TurnWatchdog
+from perdure.schemas.codec import UnknownFormat
 
 from .clock import SystemClock
 from .lookout import Lookout
@@ -42,6 +49,18 @@ _log = structlog.get_logger("perdure.worker")
 _CRASH_PAUSE_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
 _STEADY_SECONDS = 60.0
+# Faults whose message says all that there is to say; of any other the stack is told.
+_SAID = (
+    PartitionRefused,
+    UnknownFormat,
+    HubRefused,
+    HubMissing,
+    LogTruncated,
+    LogUnavailable,
+    StoreCorrupt,
+    StoreLocked,
+    StoreUnavailable,
+)
 # Something is due and yet nothing can be done about it (an append is out): do not spin.
 _BLOCKED_SECONDS = 0.001
 
@@ -393,7 +412,10 @@ class Worker:
         crashes.in_a_row = 1 if steady else crashes.in_a_row + 1
         crashes.owned_at = float("inf")
         pause = min(_CRASH_PAUSE_SECONDS * 2 ** (crashes.in_a_row - 1), self.settings.crash_pause_seconds_max)
-        _log.error("partition.crashed", partition=partition, again_in_seconds=pause, exc_info=error)
+        if isinstance(error, _SAID):
+            _log.error("partition.closed", partition=partition, again_in_seconds=pause, reason=str(error))
+        else:
+            _log.error("partition.crashed", partition=partition, again_in_seconds=pause, exc_info=error)
         self._let_go(owner, owner.abandon)
         leaving = self._hand_overs.get(partition)
         if leaving is not None:

@@ -12,7 +12,16 @@ import structlog
 
 from perdure.partitions.owner import PartitionOwner, Phase
 from perdure.partitions.partitioner import partition_of
-from perdure.partitions.ports import Assigned, LogTruncated, LogUnavailable, Lost, Revoked, Store, StoreCorrupt
+from perdure.partitions.ports import (
+    Assigned,
+    LogTruncated,
+    LogUnavailable,
+    Lost,
+    Revoked,
+    Store,
+    StoreCorrupt,
+    StoreUnavailable,
+)
 from perdure.schemas.codec import decode_envelope, decode_turn
 from perdure.schemas.messages import Start
 from perdure.schemas.records import RecordKind
@@ -288,6 +297,19 @@ def test_a_bug_closes_its_partition_loudly_and_the_others_go_on(make: Setup) -> 
     assert "COMPLETED" == view["status"]
     assert [(0, "a bug")] * 2 == crashes
     assert (2, 0) == (engine.worker.crashes[0].total, engine.worker.crashes[1].total)
+
+
+def test_a_fault_that_says_what_to_do_is_one_line_without_a_stack(make: Setup) -> None:
+    full = StoreUnavailable("the store at worker-0/partition-0 cannot be used: no space left on device")
+    with structlog.testing.capture_logs() as logs:
+        engine, _ = with_faults(make, full)
+        engine.start()
+        engine.begin(on(0), "echo")
+        engine.result(on(0))
+    (closed,) = [entry for entry in logs if entry["event"] == "partition.closed"]
+
+    assert ("error", 0, str(full)) == (closed["log_level"], closed["partition"], closed["reason"])
+    assert "exc_info" not in closed
 
 
 def test_a_store_found_corrupt_in_the_middle_is_discarded_and_rebuilt(make: Setup) -> None:
