@@ -57,6 +57,7 @@ class PartitionOwner:
         self._writer: HistoryWriter | None = None
         self._claim_offset = -1
         self._log_start = 0
+        self._ours_to = -1
         self._recovery: Generator[Recovered | None, None, None] | None = None
         self._tenure: Tenure | None = None
         self._holdings: Holdings | None = None
@@ -144,7 +145,7 @@ class PartitionOwner:
         if reports[0].offset is None:
             self._try_again(f"the claim failed: {reports[0].error}")
             return True
-        self._claim_offset = reports[0].offset
+        self._claim_offset = self._ours_to = reports[0].offset
         self._begin_recovery()
         self.phase = Phase.RECOVERING
         return True
@@ -249,13 +250,14 @@ class PartitionOwner:
         return True
 
     def _other_claim(self) -> str | None:
-        """Who else claimed the partition after us, if anybody did."""
+        """Who else claimed the partition after us, if anybody did: looked for behind the last record that we know to be ours, since
+        an epoch may be long."""
         log = self._parts.log
         span = log.span_history(self.partition)
         # Who trims what we did not know to be let go of owns it, also where that claim is gone with it (R15).
         found = _TRIMMED_SINCE if span.start > max(self._claim_offset, self._base) else None
         try:
-            for record in log.read_history(self.partition, max(self._claim_offset + 1, span.start), span.end):
+            for record in log.read_history(self.partition, max(self._ours_to + 1, span.start), span.end):
                 found = _claimer_in(record) or found
         except LogTruncated:
             return _TRIMMED_SINCE  # in this very moment
@@ -346,6 +348,7 @@ class PartitionOwner:
         if self._holdings is not None:
             self._base = self._holdings.fold.state.base
         if self._tenure is not None:
+            self._ours_to = self._tenure.confirmed_offset
             self._parts.log.inbox.close(self.partition)
             self._tenure.close()
         elif self._writer is not None:

@@ -105,6 +105,11 @@ class Tenure:
         return self._epoch.next_offset
 
     @property
+    def confirmed_offset(self) -> int:
+        """The last record that is known to stand where it should."""
+        return self._epoch.confirmed_offset
+
+    @property
     def quiet(self) -> bool:
         """Nothing is on its way: all that was decided is confirmed."""
         return self._epoch.quiet

@@ -1,12 +1,13 @@
 """Who owns the partition when claims, stale records, late reports and dead owners meet (R2 to R6)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from random import Random
 
 import pytest
 
 from perdure.partitions.memory import Fate, FaultScript, RandomFaults, Reporting
 from perdure.partitions.owner import Phase
+from perdure.partitions.ports import LogRecord
 from perdure.partitions.reader import Void
 from perdure.schemas.messages import Start
 from tests.partitions.cluster import Cluster, Member
@@ -340,3 +341,28 @@ def test_owners_killed_at_any_step_lose_nothing_and_do_nothing_twice(seed: int) 
     for name in names:
         cluster.send(name, Start("order", b"1"))
     finish(cluster, *names)
+
+
+def test_who_loses_a_long_epoch_reads_only_what_came_after_it() -> None:
+    cluster = scripted(*[Fate()] * 60, Fate(report=Reporting.ERROR))
+    member = cluster.join()
+    cluster.until(member.owns)
+    read: list[int] = []
+    real = member.log.read_history
+
+    def read_history(partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        read.append(end - start)
+        return real(partition, start, end)
+
+    member.log.read_history = read_history  # type: ignore[method-assign]
+    for number in range(60):
+        begin(cluster, f"order-{number}")
+        cluster.step(3)
+        if member.counts.epochs_lost:
+            break
+    member[0].step()
+
+    assert member.counts.epochs_lost == 1
+    assert member.counts.confirmed > 40
+    assert read[0] <= 5
+    finish(cluster, "order-0", f"order-{number}")
