@@ -413,7 +413,8 @@ class Worker:
         crashes.owned_at = float("inf")
         pause = min(_CRASH_PAUSE_SECONDS * 2 ** (crashes.in_a_row - 1), self.settings.crash_pause_seconds_max)
         if isinstance(error, _SAID):
-            _log.error("partition.closed", partition=partition, again_in_seconds=pause, reason=str(error))
+            kind, reason = type(error).__name__, str(error)
+            _log.error("partition.closed", partition=partition, again_in_seconds=pause, kind=kind, reason=reason)
         else:
             _log.error("partition.crashed", partition=partition, again_in_seconds=pause, exc_info=error)
         self._let_go(owner, owner.abandon)

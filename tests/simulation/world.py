@@ -271,5 +271,11 @@ class World:
             return
         if event in _ALARMS:
             return
-        if not any(isinstance(error, kind) and text in str(error) for kind, text in self._expected):
+        name, said = (type(error).__name__, str(error)) if error else (fields.get("kind"), str(fields.get("reason")))
+        if not any(name in _names(kind) and text in said for kind, text in self._expected):
             self.errors.append(f"{event} {dict(fields)}")
+
+
+def _names(kind: type[Exception]) -> set[str]:
+    """What an error of that kind may be called in the log."""
+    return {kind.__name__, *(each.__name__ for each in kind.__subclasses__())}
