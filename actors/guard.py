@@ -54,7 +54,6 @@ _INSTEAD = {
     "run": "await the coroutine itself",
     "Runner": "await the coroutine itself",
     "BaseEventLoop": "await the coroutine itself",
-    "current_task": "nothing of it is needed: an orchestration is one task",
 }
 _OTHERWISE = "sockets, pipes, processes and threads belong in an activity: await ctx.call_activity(...)"
 NEVER_COMES = (
@@ -64,7 +63,10 @@ NEVER_COMES = (
 
 
 class LoopGuard:
-    """The running loop, as far as asyncio can tell. `caught` is what was asked of it first."""
+    """The running loop, as far as asyncio can tell. `caught` is what was asked of it first.
+
+    It has no task: that is for everybody to know, since logging asks for it with every record from Python 3.12 on.
+    """
 
     __slots__ = ("caught",)
 
@@ -82,9 +84,6 @@ class LoopGuard:
 
     def __getattr__(self, name: str) -> NoReturn:
         self.refuse(name)
-
-    def __hash__(self) -> int:
-        return self.refuse("__hash__")
 
     def create_task(self, coroutine: Any, **_options: Any) -> NoReturn:
         coroutine.close()  # else Python warns that it was never awaited

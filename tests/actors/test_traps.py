@@ -554,6 +554,18 @@ def test_a_replay_safe_logger_says_everything_once_and_nothing_on_the_way_out() 
     )  # fmt: skip
 
 
+def test_any_logger_may_be_used_and_no_task_of_asyncio_is_there() -> None:
+    """From Python 3.12 on each log record asks asyncio for its current task."""
+
+    async def code(ctx: OrchestrationContext) -> bool:
+        logging.getLogger("own").warning("anything")
+        return asyncio.current_task() is None
+
+    with records_of("own") as own, run(app_of(code), replay=False) as env:
+        assert env.run("code")
+    assert ["anything"] == [record.getMessage() for record in own]
+
+
 # Replay of every turn.
 
 
