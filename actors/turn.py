@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from perdure.schemas import events as ev
 from perdure.schemas.events import Failure, HistoryEvent, Status
-from perdure.schemas.messages import Inbound
+from perdure.schemas.messages import Inbound, Purge
 
 from .accept import Intake, execution_id_at
 from .executor import ContinueAsNew, InstanceHeld
@@ -23,7 +23,8 @@ from .setting import Setting
 class Turn:
     """One turn's result; nothing of it is durable yet. `state` is None where there is no instance (any more).
 
-    `taken` messages of the inbox are in it: a purge ends its turn, and what came after it is for the next one.
+    `taken` messages of the inbox are in it: a purge ends its turn, and what came after it is for the next one, as is
+    a purge of what begins in it.
     `unroutable` messages go to the dead letters with their reasons; `dropped` counts results of attempts that are not
     pending; `watchers` asked to be told the end.
     """
@@ -54,8 +55,8 @@ def take_turn(instance_id: str, state: InstanceState | None, inbox: Sequence[Inb
     intake = Intake(instance_id, state, setting)
     taken = 0
     for message in inbox:
-        if intake.forgotten:
-            break
+        if intake.forgotten or (state is None and taken and isinstance(message.body, Purge)):
+            break  # what this turn begins is purged by the next one: only what the log has can be forgotten
         intake.accept(message)
         taken += 1
     decided, held = False, None

@@ -247,6 +247,16 @@ def test_a_purge_forgets_a_finished_instance_and_ends_its_turn() -> None:
     assert (True, None, 1, [ReplyCode.OK]) == (turn.forgotten, turn.state, turn.taken, codes(turn))
 
 
+def test_what_begins_in_a_turn_is_purged_by_the_next_one() -> None:
+    """A record that forgets is of an instance that the log has; the audit found one that is of none."""
+    actor = Actor()
+    begun = actor.take(ms.Start("code"), ms.Purge(force=True), decide=(TASK,))
+    purged = actor.take(ms.Purge(force=True))
+
+    assert (1, False, Status.RUNNING) == (begun.taken, begun.forgotten, begun.state.status if begun.state else None)
+    assert (1, True, None) == (purged.taken, purged.forgotten, purged.state)
+
+
 def test_a_running_instance_is_purged_by_force_only() -> None:
     actor = Actor(TASK)
     refused, forced = actor.take(ms.Purge()), actor.take(ms.Purge(force=True))

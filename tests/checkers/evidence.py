@@ -89,7 +89,8 @@ def _nothing(_instance_id: str) -> Sequence[str]:
 @dataclass(slots=True)
 class Evidence:
     """One hub's whole story. Where there is no record of the inbox, of calls, of attempts or of stores, what would be checked of
-    them is left out. `settled`: all faults are over, and what is finite has had its time; `endless` instances wait for ever."""
+    them is left out. `settled`: all faults are over, and what is finite has had its time; `endless` instances wait for ever; `deaths` counts the
+    processes that code has killed, by instance or activity."""
 
     partition_count: int
     topic_id: str
@@ -104,6 +105,7 @@ class Evidence:
     errors: Sequence[str] = ()
     settled: bool = True
     endless: frozenset[str] = frozenset()
+    deaths: Mapping[str, int] = field(default_factory=dict[str, int])
     awaited: Callable[[str], Sequence[str]] = _nothing
 
     @property

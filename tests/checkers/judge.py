@@ -9,7 +9,7 @@ from .bases import Bases, check_trims
 from .effects import check_attempts, check_dead_letters, check_replies, check_unroutable
 from .evidence import Evidence, Violation
 from .folding import Life
-from .liveness import check_ended, check_errors, check_stuck
+from .liveness import check_deaths, check_ended, check_errors, check_stuck
 from .lives import Lives
 from .marks import Marks, check_inbox
 from .reading import Reading, read
@@ -41,6 +41,7 @@ CHECKERS = {
     "C21": "what cannot be read or routed is in the dead letters, and nothing else is",
     "C22": "a checkpoint states the records before it",
     "C23": "a base, and what was carried forward to it, tell everything that is still wanted; no more than that is let go of",
+    "C24": "what kills its process is found, and let be after a few tries",
 }
 
 
@@ -113,3 +114,4 @@ def _check_rest(evidence: Evidence, case: Case) -> Iterator[Violation]:
     yield from check_stuck(evidence, case.alive)
     yield from check_ended(evidence, case.alive)
     yield from check_errors(evidence)
+    yield from check_deaths(evidence)

@@ -1,10 +1,13 @@
-"""C14, C17 and C18: nothing is stuck, everything finite has ended, and nobody cried."""
+"""C14, C17, C18 and C24: nothing is stuck, everything finite has ended, nobody cried, and what kills is let be."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from .evidence import Evidence, Violation
 from .folding import Life
 from .stores import timers_of, waits_for_code
+
+DEATHS_MAX = 12
+"""Two until its owners grow careful, one among others, three alone; and some that other deaths have hidden."""
 
 
 def reasons_to_live(life: Life, awaited: Iterable[str]) -> list[str]:
@@ -54,6 +57,13 @@ def check_errors(evidence: Evidence) -> Iterator[Violation]:
     """C18: an error that no fault explains fails the run, also when all ends well."""
     for error in evidence.errors:
         yield Violation("C18", error)
+
+
+def check_deaths(evidence: Evidence) -> Iterator[Violation]:
+    """C24: what kills its process is found, and not tried again and again (R13)."""
+    for killer, deaths in evidence.deaths.items():
+        if deaths > DEATHS_MAX:
+            yield Violation("C24", f"{killer} has killed {deaths} processes")
 
 
 def _dump(life: Life) -> str:

@@ -63,6 +63,7 @@ class Fault(Enum):
     TRIM_FORGOTTEN = "a log begins where it began before it was trimmed"
     SATURATED = "no new work is to be begun"
     HASTE = "a client sends a request again before it could be answered"
+    LETHAL = "the code of an instance kills its process"
     JUNK = "somebody puts junk into an inbox"
     MISPLACED = "a message is on the wrong partition"
 

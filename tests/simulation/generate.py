@@ -5,16 +5,17 @@ jobs that nobody stops, so that the count is known.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
 from typing import Any
 
 from .faults import NETWORK, Fault, Rates, Strike, Turmoil
-from .plans import ENDLESS, MAILBOX, Job, Plan, Step, Trouble, job_of, steps_of
+from .plans import ENDLESS, KILLER, MAILBOX, Job, Plan, Step, Trouble, job_of, steps_of
 
 MAILBOX_ROUND = 4
+LETHAL_RUNS = 0.07
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +204,22 @@ class Programs:
         return replace(plan, trouble=trouble, trouble_ms=at)
 
 
+def _killers(dice: Random, programs: Programs, span_ms: int) -> Iterator[Plan]:
+    """Now and then: what kills its process for ever, some times, or by an activity."""
+    if dice.random() >= LETHAL_RUNS:
+        return
+    before: list[Step] = [["call", programs.token()] for _ in range(dice.randint(0, 1))]
+    match dice.randrange(3):
+        case 0:
+            yield Plan(KILLER, job_of([*before, ["lethal", 1_000]]), dice.randint(0, span_ms))
+        case 1:
+            survives = ["lethal", dice.randint(1, 2)]
+            yield Plan("survivor", job_of([*before, survives, ["call", programs.token()]]), dice.randint(0, span_ms))
+        case _:
+            deadly = ["deadly", programs.token(), dice.choice((1, 1_000))]
+            yield Plan("deadly", job_of([*before, deadly]), dice.randint(0, span_ms))
+
+
 def with_landmarks(plans: Iterable[Plan]) -> tuple[Plan, ...]:
     """These plans, the mailboxes to which they send, each waiting for exactly what is sent to it, some at a time, and the instance
     that waits for ever, if there was one or a plan names it."""
@@ -228,6 +245,7 @@ def make_scenario(seed: int, instances: int = 24) -> Scenario:
     window = dice.choice((4_000, 8_000, 15_000))
     tuning = _tuning(dice)
     plans = [programs.plan(number, window * 2 // 3) for number in range(instances)]
+    plans += _killers(Random(f"{seed}/killers"), programs, window * 2 // 3)
     return Scenario(
         seed,
         partitions,

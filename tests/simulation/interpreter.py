@@ -16,6 +16,7 @@ from perdure.actors.retries import RetryPolicy
 from perdure.actors.tasks import CancellableTask, Task, when_all, when_any
 from perdure.schemas.events import ExecutionStarted
 
+from .lethal import LETHAL
 from .plans import Job, Step
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -82,6 +83,10 @@ def _deadline(ctx: OrchestrationContext, token: int, takes: int, limit: int) -> 
     return ctx.call_activity("slow", [token, takes], retry_policy=policy(3), schedule_to_close=limit * MILLISECOND)
 
 
+def _deadly(ctx: OrchestrationContext, token: int, deaths: int) -> CancellableTask[Any]:
+    return ctx.call_activity("deadly", [token, deaths])
+
+
 def _sleep(ctx: OrchestrationContext, ms: int) -> CancellableTask[Any]:
     return ctx.create_timer(ms * MILLISECOND)
 
@@ -112,6 +117,7 @@ _BEGIN: dict[str, Callable[..., CancellableTask[Any]]] = {
     "fatal": _fatal,
     "slow": _slow,
     "deadline": _deadline,
+    "deadly": _deadly,
     "sleep": _sleep,
     "child": _child,
     "taken": _taken,
@@ -149,6 +155,11 @@ async def _take_send(ctx: OrchestrationContext, _build: int, instance_id: str, n
 async def _take_status(ctx: OrchestrationContext, _build: int, text: str) -> str:
     ctx.set_custom_status(text)
     return "shown"
+
+
+async def _take_lethal(ctx: OrchestrationContext, _build: int, deaths: int) -> str:
+    LETHAL.strike(ctx.instance_id, deaths)
+    return "survived"
 
 
 async def _take_patch(ctx: OrchestrationContext, build: int, token: int) -> list[Any]:
@@ -191,6 +202,7 @@ _TAKE: dict[str, Callable[..., Coroutine[Any, Any, Any]]] = {
     "drop": _take_drop,
     "send": _take_send,
     "status": _take_status,
+    "lethal": _take_lethal,
     "patch": _take_patch,
     "uuid": _take_uuid,
     "all": _take_all,

@@ -13,6 +13,8 @@ CANCELED = {"!": "canceled"}
 TIMEOUT = {"!": "timeout"}
 TIMED_OUT = {"!": "ActivityTimedOut"}
 CRASHED = {"!": "ActivityCrashed"}
+LOST_MAX = 3
+"""An activity whose process died so often is not tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,10 @@ class Model:
         if plan.is_endless:
             if end.status != "RUNNING":
                 yield f"it waits for ever, and is {end.status or 'gone'}"
+            return
+        if plan.is_killer:
+            if end.status not in ("PENDING", "RUNNING"):
+                yield f"it kills whoever runs it, and is {end.status or 'gone'}"
             return
         stopped = {
             Trouble.CANCEL: "CANCELED",
@@ -121,6 +127,12 @@ class Model:
     def _fits_deadline(self, value: Any, token: int, takes: int, limit: int) -> bool:
         return value == TIMED_OUT or (value == token and (takes <= limit or self._allow.late))
 
+    def _fits_deadly(self, value: Any, token: int, deaths: int) -> bool:
+        return value == (CRASHED if deaths >= LOST_MAX else token)
+
+    def _fits_lethal(self, value: Any, _deaths: int) -> bool:
+        return value == "survived"
+
     def _fits_sleep(self, value: Any, _ms: int) -> bool:
         return value in ("slept", None)
 
@@ -180,13 +192,15 @@ class Model:
         )
 
 
-_ACTIVITIES = ("call", "flaky", "fatal", "slow", "deadline")
+_ACTIVITIES = ("call", "flaky", "fatal", "slow", "deadline", "deadly")
 _FITS: dict[str, Callable[..., bool]] = {
     "call": Model._fits_call,
     "flaky": Model._fits_flaky,
     "fatal": Model._fits_fatal,
     "slow": Model._fits_slow,
     "deadline": Model._fits_deadline,
+    "deadly": Model._fits_deadly,
+    "lethal": Model._fits_lethal,
     "sleep": Model._fits_sleep,
     "child": Model._fits_child,
     "taken": Model._fits_taken,

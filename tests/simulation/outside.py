@@ -4,7 +4,7 @@ Rules of this file: an attempt leaves its mark when it begins, as an HTTP call w
 matter.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from random import Random
 
 import orjson
@@ -27,6 +27,7 @@ class Outside:
         self._clock = clock
         self._executions: defaultdict[str, list[str]] = defaultdict(list)
         self.attempts: list[Attempt] = []
+        self.deaths: Counter[str] = Counter()
         self.slow_ms = 0
 
     def begin(self, task: ActivityTask, process: str) -> Outcome:
@@ -49,6 +50,9 @@ class Outside:
                 return takes, *_flaky(token, failed=task.attempt <= fails)
             case "fatal":
                 return takes, NULL, Failure("tests.Fatal", "it never works", retriable=False)
+            case "deadly":
+                token, _ = orjson.loads(task.input)
+                return takes, b"%d" % token, None
             case "slow":
                 token, takes = orjson.loads(task.input)
                 return takes, b"%d" % token, None

@@ -22,6 +22,8 @@ A job is JSON: rounds of steps, joined by continue-as-new, and how it ends. A st
 | send     | instance, name, token                | "sent"                                                       |
 | status   | text                                 | "shown"                                                      |
 | patch    | token                                | which of two versions of the code ran                        |
+| lethal   | deaths                               | "survived", once it has killed so many processes             |
+| deadly   | token, deaths                        | the token, or the failure if its processes die too often     |
 | uuid     |                                      | whether an activity gave the same back                       |
 """
 
@@ -32,6 +34,7 @@ from typing import Any
 
 MAILBOX = "box"
 ENDLESS = "endless"
+KILLER = "killer"
 Step = list[Any]
 Job = dict[str, Any]
 
@@ -79,6 +82,11 @@ class Plan:
     def is_endless(self) -> bool:
         """It waits for ever."""
         return self.instance_id == ENDLESS
+
+    @property
+    def is_killer(self) -> bool:
+        """It kills every process that runs it, and is held in the end."""
+        return self.instance_id == KILLER
 
     @property
     def is_landmark(self) -> bool:

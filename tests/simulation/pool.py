@@ -4,10 +4,13 @@ import heapq
 from collections.abc import Callable, Sequence
 from itertools import count
 
+import orjson
+
 from perdure.partitions.activities import ActivityResult, ActivityTask, Attempt, PoolCounts
 from perdure.partitions.ports import Clock
 from perdure.schemas.events import NEVER, NULL, Failure
 
+from .lethal import LETHAL
 from .outside import Outside
 
 
@@ -42,6 +45,8 @@ class SimulatedPool:
             return
         for task in tasks:
             takes_ms, result, failure = self._outside.begin(task, self._process)
+            if task.name == "deadly":
+                LETHAL.strike(f"{task.instance_id}/{task.task_id}", orjson.loads(task.input)[1])
             limits = [task.start_to_close_ms] if task.start_to_close_ms != NEVER else []
             if task.deadline_ms != NEVER:
                 limits.append(max(0, task.deadline_ms - self._clock.wall_ms()))

@@ -4,6 +4,7 @@ Rules of this file: a process dies by `ProcessDied`, which no code of the engine
 leave it. A process that stands still does so in the midst of a call, while the world goes on.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -21,15 +22,12 @@ from .faults import Fault, Strike
 from .group import Group, Member
 from .hub import SimulatedHub
 from .interpreter import CODE
+from .lethal import LETHAL, ProcessDied
 from .outside import Outside
 from .pool import SimulatedPool
 from .ports import Disk, SimulatedLog
 
 NEVER = 1 << 60
-
-
-class ProcessDied(BaseException):
-    """The process is gone; nothing of it runs any more."""
 
 
 class Surroundings(Protocol):
@@ -134,6 +132,7 @@ class Process(Worker):
 
     def run_round(self) -> None:
         """A round, and when the next one is due."""
+        before, LETHAL.process = LETHAL.process, self
         self.busy = True
         try:
             worked = self._round()
@@ -150,7 +149,18 @@ class Process(Worker):
             return
         finally:
             self.busy = False
+            LETHAL.process = before
         self.world.wake(self, self.world.clock.now + wait_ms)
+
+    @property
+    def deaths(self) -> Counter[str]:
+        return self.world.outside.deaths
+
+    def die_of(self, killer: str) -> None:
+        """By the code of an instance that it runs."""
+        if not self.dead:
+            self.world.count(Fault.LETHAL)
+            self.die(0, f"is killed by {killer}")
 
     def die(self, writes_kept: int, why: str) -> None:
         """As by SIGKILL."""

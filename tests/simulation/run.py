@@ -39,7 +39,7 @@ from .faults import Fault, Turmoil
 from .generate import Scenario
 from .interpreter import CODE
 from .logs import listening
-from .plans import ENDLESS, Plan, Trouble, job_of
+from .plans import ENDLESS, KILLER, Plan, Trouble, job_of
 from .world import World
 
 PREPARE_MS_MAX = 5_000
@@ -296,6 +296,8 @@ class Run:
     def _resume_held(self) -> None:
         """An operator lets go on what is held: what seemed to kill its owners, and what another build could not decide for."""
         for header in self._headers(ListQuery(held=True, limit=10)):
+            if header.instance_id == KILLER:
+                continue
             self._operator.run_more(Ask(header.instance_id, Resume("try again")))
 
     def _end_repeated(self) -> None:
@@ -321,7 +323,9 @@ class Run:
             return False
         if any(owner.holdings is not None and owner.holdings.outbox.depth for _, owner in self.world.owners()):
             return False
-        return all(header.instance_id == ENDLESS for header in self._headers(ListQuery(statuses=_LIVE, limit=3)))
+        return all(
+            header.instance_id in (ENDLESS, KILLER) for header in self._headers(ListQuery(statuses=_LIVE, limit=3))
+        )
 
     def _evidence(self) -> Evidence:
         world, partitions = self.world, range(self.scenario.partitions)
@@ -349,7 +353,9 @@ class Run:
             world.trims,
             world.errors,
             settled=True,
-            endless=frozenset(plan.instance_id for plan in self.scenario.plans if plan.is_endless),
+            endless=frozenset(plan.instance_id for plan in self.scenario.plans if plan.is_endless or plan.is_killer),
+            # A base does not tell who has killed its owners, so that whoever begins there finds it out anew.
+            deaths=world.outside.deaths if self.scenario.tuning.retention_seconds is None else {},
             awaited=self._awaited,
         )
 

@@ -22,7 +22,7 @@ print(try_scenario(make_scenario({seed})).digest)
 
 
 def test_runs_under_every_kind_of_fault_find_nothing() -> None:
-    """C1 to C23, as tests/checkers/judge.py numbers them."""
+    """C1 to C24, as tests/checkers/judge.py numbers them."""
     tally = run_chunk(SEEDS)
 
     assert [] == tally.failures

@@ -28,6 +28,7 @@ from .faults import Fault, NetworkFaults, Strike
 from .generate import Scenario
 from .group import SESSION_MS, Group
 from .hub import SimulatedHub
+from .lethal import LETHAL
 from .outside import Outside
 from .process import Life, Machine, Process
 
@@ -263,6 +264,8 @@ class World:
         self._expected.append((kind, text))
 
     def take_log(self, level: str, event: str, fields: MutableMapping[str, Any]) -> None:
+        if LETHAL.process is not None and LETHAL.process.dead:
+            return  # it is not there any more to say so
         error = fields.get("exc_info")
         self.note("log", level, event, str(fields.get("partition", "")), repr(error) if error else "")
         # A standby that fails is begun anew, and so is not loud; here it has to say why. Only a trim lets one fall behind.
