@@ -55,7 +55,8 @@ def take_turn(instance_id: str, state: InstanceState | None, inbox: Sequence[Inb
     intake = Intake(instance_id, state, setting)
     taken = 0
     for message in inbox:
-        if intake.forgotten or (state is None and taken and isinstance(message.body, Purge)):
+        begun_now = state is None and intake.draft is not None
+        if intake.forgotten or (begun_now and isinstance(message.body, Purge)):
             break  # what this turn begins is purged by the next one: only what the log has can be forgotten
         intake.accept(message)
         taken += 1
