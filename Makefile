@@ -4,6 +4,7 @@
 
 KEPT = HYPOTHESIS_STORAGE_DIRECTORY="$$PWD/build/hypothesis" PYTHONPYCACHEPREFIX="$$PWD/build/pycache"
 PY = $(KEPT) build/venv/bin/python
+GUARDED = PERDURE_GUARD_VALUES=1 # schemas/frozen.py
 PIP = $(PY) -m pip --disable-pip-version-check --quiet install
 BENCH = full
 KILLS = 20
@@ -21,10 +22,10 @@ demo-kafka: setup ## the same on a real broker, with one of two worker processes
 	@$(PY) -m workloads.demo --kafka
 
 test: setup ## run every test; those for a real Kafka where Docker, or Java 17 with Maven, can start one
-	@$(PY) -m pytest
+	@$(GUARDED) $(PY) -m pytest
 
 check: check-static ## check format, lint and types, and run the tests that need no broker
-	@$(PY) -m pytest -m "not kafka"
+	@$(GUARDED) $(PY) -m pytest -m "not kafka"
 
 check-static: build/venv/installed ## check format, lint and types only
 	@$(PY) -m ruff format --check

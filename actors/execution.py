@@ -6,12 +6,13 @@ Rules of this file: everything in it follows from the delivered events and the c
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from uuid import UUID, uuid5
 
 from perdure.schemas import events as ev
 from perdure.schemas.events import NO_TAGS, HistoryEvent
+from perdure.schemas.frozen import dataclass
 
 from .errors import LimitExceeded, ValueRefused
 from .executor import ContinueAsNew

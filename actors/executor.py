@@ -4,10 +4,10 @@ A decision is data: the facts that the code decided, in the order in which it de
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 from perdure.schemas.events import HistoryEvent
+from perdure.schemas.frozen import dataclass
 
 REASON_CHARS_MAX = 2_000
 

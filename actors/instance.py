@@ -5,7 +5,7 @@ logs or of clocks. Two readers of the same events hold equal states (I4).
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -13,6 +13,7 @@ from rpds import HashTrieMap, Queue
 
 from perdure.schemas import events as ev
 from perdure.schemas.events import NEVER, NULL, Failure, HistoryEvent, Status
+from perdure.schemas.frozen import dataclass
 
 REQUESTS_REMEMBERED = 32
 

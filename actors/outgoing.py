@@ -1,11 +1,11 @@
 """What a turn sends: messages to other instances and answers to requesters, as values. They follow from events alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from perdure.schemas import events as ev
 from perdure.schemas import messages as ms
 from perdure.schemas.events import Failure, HistoryEvent, Status
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.messages import ReplyCode, ReplyTo
 
 from .instance import Draft, InstanceState

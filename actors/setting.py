@@ -1,9 +1,9 @@
 """Setting: what surrounds a turn."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from perdure.schemas.events import ExecutionStarted
+from perdure.schemas.frozen import dataclass
 
 from .executor import Executor
 from .limits import Limits

@@ -5,10 +5,10 @@ after them; `apply_turn` over the events of a Turn gives the state in it (I4); w
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from perdure.schemas import events as ev
 from perdure.schemas.events import Failure, HistoryEvent, Status
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.messages import Inbound, Purge
 
 from .accept import Intake, execution_id_at

@@ -6,10 +6,11 @@ the same idempotency key.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from perdure.schemas.events import NEVER, NO_TAGS, NULL, Failure
+from perdure.schemas.frozen import dataclass
 
 Attempt = tuple[str, str, int, int]
 

@@ -6,7 +6,6 @@ Rules of this file: every record goes through the one reader and the one ledger;
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from perdure.actors.instance import InstanceState, apply_turn
@@ -21,6 +20,7 @@ from perdure.schemas.codec import (
     decode_turn,
 )
 from perdure.schemas.events import ExecutionStarted
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.records import NO_DIGEST, Opening, RecordKind
 
 from .fold import Fold

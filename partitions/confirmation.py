@@ -5,7 +5,7 @@ Rules of this file: nothing here runs for a record that is not confirmed; who ha
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import orjson
 
@@ -14,6 +14,7 @@ from perdure.actors.instance import InstanceState
 from perdure.actors.outgoing import Answer
 from perdure.schemas import events as ev
 from perdure.schemas.events import NEVER
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.messages import Inbound, ReplyCode, TaskLost, TaskResult
 from perdure.schemas.records import FIRST_LEVEL, Checkpoint, RecordKind, Send, TurnBody
 

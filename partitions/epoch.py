@@ -6,10 +6,10 @@ confirmed. Nothing here knows what a record means.
 """
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from perdure.schemas.codec import encode_envelope, extend_digest
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.records import FIRST_LEVEL, Envelope, Opening, RecordKind
 
 from .ports import BufferFull, HistoryWriter

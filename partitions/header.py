@@ -1,7 +1,7 @@
 """The header of an instance: all that `get` and `list` show of it, without its history."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +10,7 @@ import orjson
 from perdure.actors.executor import unknown_event
 from perdure.actors.instance import InstanceState
 from perdure.schemas.events import NO_TAGS, NULL, Failure, Status
+from perdure.schemas.frozen import dataclass
 
 from .keys import ended_key
 from .ports import Change, Store, StoreCorrupt

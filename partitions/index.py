@@ -8,13 +8,14 @@ leaping from place to place, never by reading a header that does not match.
 from base64 import b64decode, urlsafe_b64encode
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from typing import Protocol
 
 import orjson
 
 from perdure.schemas.events import Status
+from perdure.schemas.frozen import dataclass
 
 from .header import InstanceHeader, decode_header, header_changes, header_key, read_header
 from .keys import end_of

@@ -17,8 +17,7 @@ An instance id has no NUL (actors.limits), so NUL ends it. The instance index (i
 | K      | offset, time                                   | sends decided by target: a confirmed checkpoint |
 """
 
-from dataclasses import dataclass
-
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.messages import TimerPurpose
 
 LAST_KEY = b"\xff"

@@ -5,13 +5,13 @@ caller's, once for each instance and batch.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from perdure.actors.instance import InstanceState
 from perdure.actors.turn import may_decide
 from perdure.schemas import events as ev
 from perdure.schemas.events import NEVER
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.messages import TimerPurpose
 from perdure.schemas.records import TurnBody
 

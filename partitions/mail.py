@@ -6,11 +6,12 @@ inbox record becomes mail, a letter, an answer or a count, and none is dropped w
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from perdure.actors.outgoing import Answer
 from perdure.schemas import messages as ms
 from perdure.schemas.events import NEVER
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.messages import Inbound
 from perdure.schemas.records import DEAD_LETTER
 

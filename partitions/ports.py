@@ -5,8 +5,9 @@ a history partition are contiguous (R4), those of an inbox may have gaps (R8).
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from perdure.schemas.frozen import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ verdict is `broken`: who would go on to write there must stop instead, loudly, a
 Rules of this file: pure; a reader resumed from any `RunState` goes on exactly as the one that it was taken from.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from perdure.schemas.codec import WireError, decode_envelope, extend_digest
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.records import NO_DIGEST, Envelope, Opening, RecordKind
 
 CLOSED = -1

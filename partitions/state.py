@@ -4,11 +4,12 @@ Rules of this file: `apply_body` is the only way in which it changes, live and i
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import orjson
 
+from perdure.schemas.frozen import dataclass
 from perdure.schemas.records import FIRST_LEVEL, NO_DIGEST, Checkpoint, SourceMark, TargetState, TurnBody
 
 from .deaths import DEATHS, Deaths, decode_deaths, encode_deaths

@@ -6,10 +6,12 @@ which an execution's code created its tasks; activities, timers, sub-orchestrati
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from types import MappingProxyType
 from typing import ClassVar
+
+from .frozen import dataclass
 
 NULL = b"null"
 NO_TAGS: Mapping[str, str] = MappingProxyType({})

@@ -5,11 +5,12 @@ classes below. Times are milliseconds since the Unix epoch; payloads are JSON te
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 from typing import ClassVar
 
 from .events import NO_TAGS, NULL, Failure, Parent
+from .frozen import dataclass
 
 
 class ReusePolicy(IntEnum):

@@ -3,10 +3,10 @@
 The envelope is frozen for ever. A record's body is decoded only by whoever needs it; `Envelope.body` is its bytes.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 
 from .events import HistoryEvent
+from .frozen import dataclass
 
 DIGEST_BYTES = 16
 NO_DIGEST = bytes(DIGEST_BYTES)

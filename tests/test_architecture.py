@@ -37,7 +37,8 @@ PURE_LIBRARIES = {
     "actors": {"orjson", "pydantic", "pydantic_core", "rpds", "typing_extensions"},
 }
 # The guard stands where asyncio looks for its loop, so that orchestration code that asks for one is told what to write instead.
-PURE_EXCEPTIONS = {("actors/guard.py", "asyncio.events")}
+# Whether values are guarded is decided as they are defined, and by the environment.
+PURE_EXCEPTIONS = {("actors/guard.py", "asyncio.events"), ("schemas/frozen.py", "os")}
 
 
 def folder_of(layer: str) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from perdure import ActivityContext, App, Client, OrchestrationContext, RetryPolicy, when_all, when_any
+from perdure.schemas.events import TaskCompleted
 from perdure.testing import run
 
 
@@ -85,3 +86,7 @@ def use(client: Client) -> None:
     assert result
     with run(app) as env:
         env.run(sell, 5)  # mistake
+
+
+def change(event: TaskCompleted) -> None:
+    event.result = b"other"  # mistake
