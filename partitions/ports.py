@@ -4,7 +4,7 @@ Rules of this file: everything here is called on the engine's thread and never b
 a history partition are contiguous (R4), those of an inbox may have gaps (R8).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from perdure.schemas.frozen import dataclass
@@ -369,6 +369,11 @@ class Peers(Protocol):
 
     def watch(self, wanted: Mapping[str, str]) -> None:
         """Hold a connection to each of these owners, by name with their addresses, and to no others."""
+
+    @property
+    def reached(self) -> Collection[str]:
+        """Owners to whom the connection stands. Any thread may ask."""
+        ...
 
     def take_gone(self) -> Sequence[str]:
         """Owners whose connection has closed since the last call, and that cannot be reached again."""

@@ -13,7 +13,7 @@ import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic, sleep
@@ -74,6 +74,10 @@ class TcpPeers:
         if wanted != self._wanted:
             self._wanted = dict(wanted)
             self._wake()
+
+    @property
+    def reached(self) -> Collection[str]:
+        return [call.owner for call in self._calls.copy().values() if call.greeted]
 
     def take_gone(self) -> Sequence[str]:
         gone: list[str] = []

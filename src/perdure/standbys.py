@@ -27,6 +27,8 @@ _log = structlog.get_logger("perdure.standbys")
 LOOK_SECONDS = 1.0
 RANK_SECONDS = 0.25
 PAUSE_SECONDS = 5.0
+# A store that is opened or follows late learns only then that its owner is one that is gone. After this the group knows as well.
+GONE_SECONDS = 10.0
 RECORDS_PER_ROUND_MAX = 5_000
 
 
@@ -52,6 +54,14 @@ class _Post:
     claim_at: float = field(default=float("inf"))
 
 
+@dataclass(slots=True)
+class _Gone:
+    """An owner that is gone since some time, and the partitions that are taken over from it: each once, since it may live."""
+
+    since: float
+    planned: set[int] = field(default_factory=set[int])
+
+
 class Standbys:
     """Driven by the worker's rounds, on its engine thread."""
 
@@ -59,12 +69,15 @@ class Standbys:
         self._parts = parts
         self._posts: dict[int, _Post] = {}
         self._paused_until: defaultdict[int, float] = defaultdict(float)
+        self._gone: dict[str, _Gone] = {}
         self._look_at = 0.0
 
     @property
-    def partitions(self) -> Collection[int]:
-        """Those that are stood by for now."""
-        return self._posts.keys()
+    def warm(self) -> Collection[int]:
+        """Those whose log is followed, with a connection to their owner."""
+        reached = self._parts.peers.reached
+        owners = {partition: post.standby.owner for partition, post in self._posts.copy().items()}
+        return [partition for partition, owner in owners.items() if owner is not None and owner.owner in reached]
 
     def step(self, owned: Collection[int]) -> bool:
         """Follow the logs; true if there was anything to follow."""
@@ -128,12 +141,16 @@ class Standbys:
         peers, now = self._parts.peers, self._parts.clock.monotonic()
         seen = [post.standby.owner for post in self._posts.values()]
         peers.watch({each.owner: each.address for each in seen if each is not None and each.address})
-        for gone in peers.take_gone():
-            for partition, post in self._posts.items():
-                owner = post.standby.owner
-                if owner is not None and owner.owner == gone:
-                    post.gone, post.claim_at = gone, now + post.rank * RANK_SECONDS
-                    _log.warning("standby.owner_gone", partition=partition, owner=gone, rank=post.rank)
+        self._gone.update((owner, _Gone(now)) for owner in peers.take_gone())
+        self._gone = {owner: gone for owner, gone in self._gone.items() if now < gone.since + GONE_SECONDS}
+        for partition, post in self._posts.items() if self._gone else ():
+            owner = post.standby.owner
+            gone = self._gone.get(owner.owner) if owner is not None else None
+            if owner is None or gone is None or partition in gone.planned:
+                continue
+            gone.planned.add(partition)
+            post.gone, post.claim_at = owner.owner, now + post.rank * RANK_SECONDS
+            _log.warning("standby.owner_gone", partition=partition, owner=owner.owner, rank=post.rank)
 
     def _is_vacant(self, post: _Post) -> bool:
         """The one that is gone is still the last who claimed, and did not hand over."""

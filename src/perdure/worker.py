@@ -149,8 +149,8 @@ class Worker:
 
     @property
     def standing_by(self) -> Collection[int]:
-        """The partitions of others whose stores are kept warm here."""
-        return self._standbys.partitions if self._standbys is not None else ()
+        """The partitions of others whose stores are kept warm here, with a connection to their owners."""
+        return self._standbys.warm if self._standbys is not None else ()
 
     def stop(self) -> None:
         """Take no new turns, let activities end, hand over, and return from `run`. Any thread may call it."""

@@ -5,7 +5,7 @@ leave it. A process that stands still does so in the midst of a call, while the 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from random import Random
@@ -80,6 +80,10 @@ class SimulatedPeers:
             return False
         self._gone[name] = None
         return True
+
+    @property
+    def reached(self) -> Collection[str]:
+        return [name for name in self._watched if name not in self._gone]
 
     def take_gone(self) -> Sequence[str]:
         gone, self._gone = list(self._gone), {}
