@@ -16,18 +16,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.broker import NoBroker, own_broker
+from tests.broker import LocalBroker, NoBroker, own_broker
 from tests.brokers import proxied_broker, three_brokers
 
 from .crashes import all_cases, embedded_ground, kafka_ground, try_cases
 from .disks import can_mount
-from .storm import Site, rage, storm_on_one, storm_on_the_way, storm_on_three
+from .storm import (
+    Site,
+    flood_of_starts,
+    rage,
+    storm_from_within,
+    storm_of_trims,
+    storm_on_one,
+    storm_on_the_way,
+    storm_on_three,
+)
 from .tally import Tally
 from .verdict import Verdict
 
 REPORT = Path("build/chaos.md")
 HITS = 2
-AT_ONCE = 6
+AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,19 @@ def try_network(terms: Terms) -> list[Verdict]:
         broker.stop()
 
 
+def try_trims(terms: Terms) -> list[Verdict]:
+    """A hub that trims its logs, on a broker that is killed."""
+    with one_broker() as site:
+        return [asyncio.run(rage(storm_of_trims(terms.seed, terms.seconds), site))]
+
+
+def try_within(terms: Terms) -> list[Verdict]:
+    """Code that kills its process, and a flood."""
+    with one_broker() as site:
+        weathers = [storm_from_within(terms.seed, terms.seconds / 2), flood_of_starts(terms.seed, terms.seconds / 2)]
+        return [asyncio.run(rage(weather, site)) for weather in weathers]
+
+
 def try_three(terms: Terms) -> list[Verdict]:
     """Three brokers that are killed, frozen and restarted."""
     brokers = three_brokers()
@@ -76,6 +98,8 @@ CHAPTERS: Mapping[str, Callable[[Terms], list[Verdict]]] = {
     "one": try_one,
     "network": try_network,
     "three": try_three,
+    "trims": try_trims,
+    "within": try_within,
     "points": try_points,
 }
 
@@ -84,7 +108,7 @@ CHAPTERS: Mapping[str, Callable[[Terms], list[Verdict]]] = {
 def one_broker() -> Iterator[Site]:
     broker = own_broker()
     try:
-        yield Site(broker.servers)
+        yield Site(broker.servers, broker=broker if isinstance(broker, LocalBroker) else None)
     finally:
         broker.stop()
 

@@ -8,13 +8,14 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from perdure import ActivityContext, App, NonRetriableError
+from perdure import ActivityContext, App, NonRetriableError, OrchestrationContext, TaskFailedError
 from tests.checkers.evidence import Attempt
 from tests.simulation.interpreter import make_app
 
@@ -122,4 +123,25 @@ def make_real_app() -> App:
             raise Flaky("not this execution")
         return 0
 
+    _add_killers(app)
     return app
+
+
+def _add_killers(app: App) -> None:
+    """Code that ends its process, as one that runs out of memory would."""
+
+    @app.activity
+    def deadly() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @app.orchestration
+    async def killer(ctx: OrchestrationContext, _given: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    @app.orchestration
+    async def victim(ctx: OrchestrationContext, _given: Any) -> str:
+        try:
+            await ctx.call_activity(deadly)
+        except TaskFailedError as error:
+            return error.failure.type
+        return "it lives"

@@ -163,8 +163,9 @@ class _Trial:
         await beginning
         if not await self.load.drained(self.case.patience_seconds):
             self.notes.append(f"{self.load.busy} clients got no answer")
-        await self._all_ended()
-        await self.ground.quiet()
+        left = await self.load.left_over(self.case.patience_seconds, self.ground.quiet, nothing)
+        if left != []:
+            self.notes.append(f"not ended: {left}")
         for worker in self.ground.workers:
             worker.ask_to_stop()
         for worker in self.ground.workers:
@@ -172,13 +173,9 @@ class _Trial:
             if code != 0:
                 self.notes.append(f"{worker.name} ended with {code}")
 
-    async def _all_ended(self) -> None:
-        deadline = asyncio.get_running_loop().time() + self.case.patience_seconds
-        while (left := await self.load.unfinished()) != []:
-            if asyncio.get_running_loop().time() > deadline:
-                self.notes.append(f"not ended: {left}")
-                return
-            await asyncio.sleep(0.1)
+
+async def nothing() -> None:
+    """What there is to do while everything ends by itself."""
 
 
 async def try_case(case: Case, make_ground: MakeGround) -> Verdict:

@@ -19,6 +19,7 @@ from perdure.connection import kafka_transport
 from perdure.partitions.kafka import KafkaSettings, create_hub
 from perdure.partitions.kafka.history import TopicReads
 from perdure.partitions.kafka.snapshots import KafkaSnapshots
+from perdure.partitions.ports import LogCorrupt, LogTruncated
 from perdure.partitions.rocksdb import RocksStores
 from perdure.partitions.snapshots import read_shelf
 from tests.checkers.evidence import Call, Evidence, StoreImage
@@ -89,9 +90,11 @@ class Ground:
         seen, since = -1, 0.0
         now = asyncio.get_running_loop().time
         while now() - since < QUIET_SECONDS:
-            count = sum(map(len, list(self.recorder.records.values())))
-            if count != seen:
-                seen, since = count, now()
+            with suppress(FileNotFoundError, LogTruncated, LogCorrupt):  # an embedded hub was written to at that moment
+                await asyncio.to_thread(self.recorder.catch_up)
+                count = sum(map(len, list(self.recorder.records.values())))
+                if count != seen:
+                    seen, since = count, now()
             await asyncio.sleep(0.1)
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ with the same id, until it knows.
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
@@ -22,6 +22,7 @@ from tests.simulation.clock import START_MS
 from tests.simulation.generate import Programs, with_landmarks
 from tests.simulation.plans import ENDLESS, Job, Plan, Step, Trouble, job_of
 
+Act = Callable[[], Awaitable[None]]
 PAUSE_SECONDS = 0.3
 WATCH_EVERY_SECONDS = 0.7
 _CODES = {InstanceNotFound: ReplyCode.NOT_FOUND, InstanceFinished: ReplyCode.ALREADY_FINISHED}
@@ -155,6 +156,19 @@ class Load:
             return None
         names = [view["instance_id"] for view in page["instances"]]
         return None if page["silent"] else [name for name in names if name != ENDLESS]
+
+    async def left_over(self, seconds: float, quiet: Act, meanwhile: Act) -> list[str] | None:
+        """Wait until nothing is unfinished, and nothing that is on its way begins anything; what is left after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while True:
+            left = await self.unfinished()
+            if left == []:
+                await quiet()
+                left = await self.unfinished()
+            if left == [] or time.monotonic() > deadline:
+                return left
+            await meanwhile()
+            await asyncio.sleep(0.2)
 
     async def held(self) -> list[str]:
         try:

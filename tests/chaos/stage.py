@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
+from tests.broker import LocalBroker
 from tests.brokers import ThreeBrokers
 from tests.proxy import Proxy
 
 from .disks import SmallDisk
 from .ground import KafkaGround
+from .load import Load
 from .processes import Worker
 
 
@@ -25,9 +27,11 @@ class Stage:
     """What faults act on. `counts` says how often each happened."""
 
     ground: KafkaGround
+    load: Load
     workers: list[Worker]
     dice: Random
     brokers: ThreeBrokers | None = None
+    broker: LocalBroker | None = None
     proxy: Proxy | None = None
     disk: SmallDisk | None = None
     scale: float = 1.0
@@ -35,6 +39,9 @@ class Stage:
     numbers: Iterator[int] = field(default_factory=itertools.count)
     rolling: asyncio.Lock = field(default_factory=asyncio.Lock)
     taken: list[Worker] = field(default_factory=list)
+    killers: int = 0
+    probes: list[float] = field(default_factory=list)
+    """Seconds that healthy instances took."""
 
     def count(self, fault: str, times: int = 1) -> None:
         self.counts[fault] += times
@@ -57,6 +64,15 @@ class Stage:
         finally:
             if worker is not None:
                 self.taken.remove(worker)
+
+    @contextmanager
+    def deadly(self) -> Iterator[None]:
+        """While this lasts, processes end by themselves, and that is to be expected."""
+        self.killers += 1
+        try:
+            yield
+        finally:
+            self.killers -= 1
 
     async def pause(self, shortest: float, longest: float) -> None:
         await asyncio.sleep(self.dice.uniform(shortest, longest))

@@ -8,25 +8,30 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from random import Random
 
 from perdure.errors import HubError, NoAnswer, RequestRefused
 from perdure.schemas.messages import Resume
+from tests.broker import LocalBroker
 from tests.brokers import ThreeBrokers
 from tests.proxy import Proxy
 from tests.simulation.plans import Trouble
 
-from . import broker_faults, disk_faults, network_faults
+from . import broker_faults, disk_faults, flood_faults, lone_broker_faults, network_faults
+from .app import SLOW_VARIABLE
 from .broker_faults import OF_BROKERS
 from .disk_faults import OF_DISKS, OF_SMALL_DISKS
 from .disks import SmallDisk
+from .flood_faults import OF_FLOODS
 from .ground import KEPT, KafkaGround, Terms, place, standing
 from .inbox_faults import OF_INBOXES
 from .load import Load, make_plans
+from .lone_broker_faults import OF_LONE_BROKERS
 from .network_faults import OF_NETWORKS
+from .poison_faults import BESIDE, OF_CODE
 from .processes import Cry, unexpected
 from .stage import Fault, Stage
 from .verdict import Verdict, judge_run
@@ -39,7 +44,13 @@ BATCH_SECONDS = 5.0
 BUSY_MAX = 120
 LIVENESS_SECONDS = 150.0
 RESULTS = "results"
-EXPECTED = {**disk_faults.EXPECTED, **network_faults.EXPECTED, **broker_faults.EXPECTED}
+EXPECTED = {
+    **disk_faults.EXPECTED,
+    **network_faults.EXPECTED,
+    **broker_faults.EXPECTED,
+    **lone_broker_faults.EXPECTED,
+    **flood_faults.EXPECTED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,7 @@ class Weather:
     doubled_results: bool = False
     retention: str = ""
     bug: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def planned(self) -> list[str]:
@@ -94,7 +106,10 @@ class Storm:
         while True:
             for worker in self._stage.workers:
                 if worker not in self._stage.taken and not worker.alive:
-                    self._notes.append(f"{worker.name} ended by itself with {worker.wait(0)}")
+                    if self._stage.killers:
+                        self._stage.count("poison.deaths")
+                    else:
+                        self._notes.append(f"{worker.name} ended by itself with {worker.wait(0)}")
                     worker.start()
             await asyncio.sleep(0.3)
 
@@ -130,14 +145,10 @@ class Storm:
         began = time.monotonic()
         if not await self._load.drained(LIVENESS_SECONDS):
             self._notes.append(f"{self._load.busy} clients got no answer")
-        while (left := await self._load.unfinished()) != []:
-            if time.monotonic() > began + LIVENESS_SECONDS:
-                self._notes.append(f"not ended: {left}")
-                break
-            await self._resume_held()
-            await asyncio.sleep(0.2)
+        left = await self._load.left_over(LIVENESS_SECONDS, self._ground.quiet, self._resume_held)
+        if left != []:
+            self._notes.append(f"not ended: {left}")
         print(f"  healed in {time.monotonic() - began:.1f} s", flush=True)
-        await self._ground.quiet()
         if self._watching is not None:
             self._watching.cancel()
         for worker in self._stage.workers:
@@ -176,6 +187,7 @@ class Site:
 
     servers: str
     brokers: ThreeBrokers | None = None
+    broker: LocalBroker | None = None
     proxy: Proxy | None = None
     through: str = ""
 
@@ -193,7 +205,7 @@ async def rage(weather: Weather, site: Site) -> Verdict:
 
 
 def _variables(weather: Weather, directory: Path) -> dict[str, str]:
-    given = {"PERDURE_STANDBY": str(weather.standbys), BUG_VARIABLE: weather.bug}
+    given = {"PERDURE_STANDBY": str(weather.standbys), BUG_VARIABLE: weather.bug, **weather.variables}
     if weather.retention:
         given["PERDURE_RETENTION"] = weather.retention
     if weather.doubled_results:
@@ -218,8 +230,8 @@ def _small_disk(weather: Weather, ground: KafkaGround) -> Iterator[SmallDisk | N
 
 async def _rage(weather: Weather, ground: KafkaGround, site: Site, disk: SmallDisk | None) -> Verdict:
     workers = [ground.worker(f"worker-{number}") for number in range(WORKERS)]
-    stage = Stage(ground, workers, Random(weather.seed), site.brokers, site.proxy, disk, weather.scale)
-    load = ground.load()
+    load, dice = ground.load(), Random(weather.seed)
+    stage = Stage(ground, load, workers, dice, site.brokers, site.broker, site.proxy, disk, weather.scale)
     storm = Storm(weather, ground, stage, load)
     await storm.rage()
     await storm.heal()
@@ -232,6 +244,16 @@ def small_storm(seed: int, bug: str = "") -> Weather:
     """One broker, some seconds: what a test run has time for."""
     lanes = ({name: OF_WORKERS[name] for name in ("worker.killed", "worker.zombie", "worker.paused")}, OF_INBOXES)
     return Weather("a small storm", lanes, 12.0, seed, 8, doubled_results=True, bug=bug)
+
+
+def bad_way(seed: int) -> Weather:
+    """A bad network for some seconds, and disks that do not outlive their process."""
+    ways = ("network.cut", "network.delayed", "network.held-to-worker", "network.half-closed-to-broker")
+    lanes = (
+        {name: OF_NETWORKS[name] for name in ways},
+        {name: OF_DISKS[name] for name in ("disk.lost", "disk.swapped")},
+    )
+    return Weather("a bad way", lanes, 10.0, seed, 8)
 
 
 def storm_on_one(seed: int, seconds: float, *, small_disk: bool) -> Weather:
@@ -250,3 +272,20 @@ def storm_on_the_way(seed: int, seconds: float) -> Weather:
     """Between workers and their broker, and a worker that is killed now and then."""
     killed = {"worker.killed": OF_WORKERS["worker.killed"]}
     return Weather("a storm on the way to the broker", (OF_NETWORKS, killed, OF_INBOXES), seconds, seed)
+
+
+def storm_of_trims(seed: int, seconds: float) -> Weather:
+    """A hub that forgets and trims, on a broker that is killed and forgets that it did."""
+    lanes = (OF_LONE_BROKERS, {name: OF_WORKERS[name] for name in ("worker.killed", "worker.stopped")})
+    return Weather("a storm on a hub that trims", lanes, seconds, seed, retention="2s")
+
+
+def storm_from_within(seed: int, seconds: float) -> Weather:
+    """Code that kills its process, beside healthy instances."""
+    return Weather("a storm from within", (OF_CODE, BESIDE), seconds, seed, instances=6)
+
+
+def flood_of_starts(seed: int, seconds: float) -> Weather:
+    """More than activities can keep up with."""
+    slow = {SLOW_VARIABLE: "100", "PERDURE_ACTIVITIES_ASYNC_MAX": "20", "PERDURE_ACTIVITIES_PLAIN_MAX": "20"}
+    return Weather("a flood", (OF_FLOODS,), seconds, seed, instances=4, variables=slow)

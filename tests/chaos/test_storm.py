@@ -2,10 +2,13 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.storm import Site, rage, small_storm
+from tests.broker import NoBroker
+from tests.brokers import ProxiedBroker, proxied_broker
+from tests.chaos.storm import Site, bad_way, rage, small_storm
 from tests.chaos.tally import Tally
 from tests.chaos.verdict import Verdict
 from tests.checkers.evidence import Violation
@@ -28,6 +31,24 @@ def test_nothing_is_lost_doubled_or_stuck_in_a_small_storm(kafka_servers: str) -
 
     assert verdict.good, "\n".join(verdict.lines())
     assert "0 lost, 0 twice, 0 stuck, 0 otherwise wrong; " in tally_of(verdict).verdict()
+
+
+@pytest.fixture
+def proxied() -> Iterator[ProxiedBroker]:
+    try:
+        broker = proxied_broker()
+    except NoBroker as error:
+        pytest.skip(str(error))
+    yield broker
+    broker.stop()
+
+
+@pytest.mark.kafka
+def test_nothing_is_lost_doubled_or_stuck_on_a_bad_way_to_the_broker(proxied: ProxiedBroker) -> None:
+    site = Site(proxied.servers, proxy=proxied.proxy, through=proxied.through)
+    verdict = asyncio.run(rage(bad_way(seed=1), site))
+
+    assert verdict.good, "\n".join(verdict.lines())
 
 
 @pytest.mark.kafka

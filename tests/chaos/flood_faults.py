@@ -1,0 +1,53 @@
+"""A flooded inbox over slow activities: what is in memory stays bounded, and all of it is worked off without a hand from outside."""
+
+import asyncio
+from collections.abc import Mapping
+
+import orjson
+
+from perdure.partitions.partitioner import partition_of
+from tests.simulation.plans import job_of
+
+from .processes import Expected
+from .stage import Fault, Stage
+
+STARTS = 2_500
+START_BYTES = 24_000
+GROWN_BYTES_MAX = 400 * 2**20
+"""For each process: RocksDB's and the client's own buffers, and no more of the flood than a bounded part."""
+LOOK_SECONDS = 0.2
+
+
+async def flood(stage: Stage) -> None:
+    """Starts come faster than activities run, from a producer that nobody holds back."""
+    ground, number = stage.ground, next(stage.numbers)
+    before = {worker.name: worker.resident_bytes() for worker in stage.workers}
+    grown = dict.fromkeys(before, 0)
+
+    async def look() -> None:
+        while True:
+            for worker in stage.workers:
+                grown[worker.name] = max(grown[worker.name], worker.resident_bytes() - before[worker.name])
+            await asyncio.sleep(LOOK_SECONDS)
+
+    looking = asyncio.create_task(look())
+    names = [f"flood-{number}-{each}" for each in range(STARTS)]
+    job = {**job_of([["call", 1], ["call", 2]]), "filling": "x" * START_BYTES}
+    for name in names:
+        start = {"start": "program", "id": name, "input": job, "request_id": f"{name}/start"}
+        ground.publish(partition_of(name, ground.terms.partitions), name, orjson.dumps(start))
+        if ground.producer and len(ground.producer) > 500:
+            await asyncio.sleep(0.01)
+    stage.count("inbox.flooded")
+    while (await stage.load.unfinished()) != []:
+        await asyncio.sleep(0.5)
+    looking.cancel()
+    told = ", ".join(f"{name} {size >> 20} MB" for name, size in grown.items())
+    print(f"  {STARTS} starts of {STARTS * START_BYTES >> 20} MB; grown by {told}", flush=True)
+    assert max(grown.values()) < GROWN_BYTES_MAX, told
+    stage.count("inbox.worked-off")
+
+
+OF_FLOODS: Mapping[str, Fault] = {"inbox.worked-off": flood}
+EXPECTED: Mapping[str, Expected] = {"inbox.flooded": {r"partition\.checkpoint_late": ""}}
+"""What this makes a process cry at error level."""
