@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from statistics import median, quantiles
 
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from .bare_system import BrokerUnderTest
 from .broker import warm_broker
