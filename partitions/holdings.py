@@ -17,7 +17,7 @@ from .activities import ActivityPool
 from .archive import Archive
 from .durations import Durations
 from .fold import Fold
-from .instances import Instances
+from .instances import Instances, SlotBounds
 from .intake import Intake
 from .keys import ACTIVITY, LOCAL, OUTBOX, end_of, parse_activity_key, parse_outbox_key
 from .ledger import decode_due_activity
@@ -56,6 +56,7 @@ class OwnerSettings:
     outbox_depth_max: int = 10_000
     outbox_bytes_max: int = 64_000_000
     slots_max: int = 10_000
+    slots_bytes_max: int = 64_000_000
     checkpoint_turns_max: int = 10_000
     checkpoint_bytes_max: int = 20_000_000
     checkpoint_seconds_max: float = 60.0
@@ -148,7 +149,9 @@ class Holdings:
         self.identity = parts.log.identity
         self.fold = Fold(recovered.store, self.identity, partition, recovered.anchor, recovered.state)
         self.time = PartitionTime(parts.clock, recovered.state.time_ms)
-        self.instances = Instances(recovered.store, settings.slots_max, parts.watch_turn)
+        self.instances = Instances(
+            recovered.store, SlotBounds(settings.slots_max, settings.slots_bytes_max), parts.watch_turn
+        )
         self.timers = TimerQueue(recovered.store, self.time.now_ms())
         self.replies = Replies(parts.log.publisher, partition)
         self.queries = Queries(recovered.store, partition, self.replies)

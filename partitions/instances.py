@@ -25,6 +25,7 @@ from .ledger import decode_stored_turn
 from .ports import Store
 
 Watch = Callable[[], AbstractContextManager[object]]
+EVICTED_AT_ONCE_MAX = 100
 
 
 class Unconfirmed(NamedTuple):
@@ -36,10 +37,18 @@ class Unconfirmed(NamedTuple):
     format: int
 
 
-class Slot:
-    """One instance on the tip. `state` is None where there is none; `header` is what the store has of it."""
+class SlotBounds(NamedTuple):
+    """How many instances are kept in memory, and how many bytes of history theirs may be together."""
 
-    __slots__ = ("_watch", "executor", "header", "held", "instance_id", "state", "unconfirmed")
+    count: int
+    bytes: int
+
+
+class Slot:
+    """One instance on the tip. `state` is None where there is none; `header` is what the store has of it; `bytes` are those of the
+    execution's history, which is about what it takes in memory."""
+
+    __slots__ = ("_watch", "bytes", "executor", "header", "held", "instance_id", "state", "unconfirmed")
 
     def __init__(
         self, instance_id: str, state: InstanceState | None, header: InstanceHeader | None, watch: Watch = nullcontext
@@ -47,6 +56,7 @@ class Slot:
         self._watch = watch
         self.instance_id = instance_id
         self.state = state
+        self.bytes = 0
         self.header = header
         self.executor: Executor | None = None
         self.held: InstanceHeld | None = None
@@ -61,15 +71,16 @@ class Slot:
 
 
 class Instances:
-    """The slots of one partition, at most `slots_max` of them beyond those with unconfirmed turns. `watch` surrounds author's code.
+    """The slots of one partition, within bounds but for those with unconfirmed turns. `watch` surrounds author's code.
 
     Of a held instance that is not in memory only the reason stays: after a deploy of the wrong code that may be very many.
     """
 
-    def __init__(self, store: Store, slots_max: int, watch: Watch = nullcontext) -> None:
+    def __init__(self, store: Store, bounds: SlotBounds, watch: Watch = nullcontext) -> None:
         self._store = store
         self._watch = watch
-        self._slots_max = slots_max
+        self._bounds = bounds
+        self._bytes = 0
         self._slots: OrderedDict[str, Slot] = OrderedDict()
         self._held: dict[str, InstanceHeld] = {}
 
@@ -85,28 +96,43 @@ class Instances:
         slot = self._slots.get(instance_id)
         if slot is None:
             header = read_header(self._store, instance_id)
-            state = None if header is None else read_state(self._store, instance_id)
+            state, size = (None, 0) if header is None else _read_sized(self._store, instance_id)
             slot = Slot(instance_id, state, header, self._watch)
             slot.held = self._held.get(instance_id)
             self._slots[instance_id] = slot
-            if len(self._slots) > self._slots_max:
-                self._evict()
+            self._add_bytes(slot, size)
+            self._evict()
         else:
             self._slots.move_to_end(instance_id)
         return slot
 
+    def append(self, slot: Slot, record: Unconfirmed) -> None:
+        """A record of this instance is on its way."""
+        slot.unconfirmed.append(record)
+        if record.body is not None and (slot.state is None or slot.state.turns_count <= 1):
+            self._add_bytes(slot, -slot.bytes)
+        self._add_bytes(slot, len(record.encoded))
+
+    def _add_bytes(self, slot: Slot, size: int) -> None:
+        slot.bytes += size
+        if self._slots.get(slot.instance_id) is slot:
+            self._bytes += size
+
     def _evict(self) -> None:
         """Drop the coldest slots; the newest is the one asked for, and stays."""
-        for instance_id in list(islice(self._slots, len(self._slots) - self._slots_max)):
-            slot = self._slots[instance_id]
-            if not slot.unconfirmed:
-                slot.close()
-                del self._slots[instance_id]
+        excess = len(self._slots) - self._bounds.count
+        if self._bytes > self._bounds.bytes:
+            excess = max(excess, min(EVICTED_AT_ONCE_MAX, len(self._slots) - 1))
+        for instance_id in list(islice(self._slots, max(excess, 0))):
+            if len(self._slots) <= self._bounds.count and self._bytes <= self._bounds.bytes:
+                return
+            self.drop(self._slots[instance_id])
 
     def drop(self, slot: Slot) -> None:
         """Forget a slot that will not be needed soon; a pinned one stays."""
         if not slot.unconfirmed and self._slots.get(slot.instance_id) is slot:
             slot.close()
+            self._add_bytes(slot, -slot.bytes)
             del self._slots[slot.instance_id]
 
     def hold(self, slot: Slot, held: InstanceHeld | None) -> None:
@@ -145,6 +171,7 @@ class Instances:
         for slot in self._slots.values():
             slot.close()
         self._slots.clear()
+        self._bytes = 0
 
 
 def begins_execution(body: TurnBody) -> bool:
@@ -167,16 +194,30 @@ def execution_part(decided: bool, events: tuple[HistoryEvent, ...]) -> tuple[boo
 
 def read_turns(store: Store, instance_id: str) -> Iterator[tuple[int, RecordedTurn]]:
     """The turns of the instance's newest execution in the store, with their offsets."""
+    for offset, turn, _ in _read_turns_sized(store, instance_id):
+        yield offset, turn
+
+
+def _read_turns_sized(store: Store, instance_id: str) -> Iterator[tuple[int, RecordedTurn, int]]:
     for _, value in store.scan(history_key(instance_id, 1), end_of(history_prefix(instance_id))):
         offset, level, encoded = decode_stored_turn(value)
-        yield offset, recorded_turn(decode_turn(encoded, level))
+        yield offset, recorded_turn(decode_turn(encoded, level)), len(encoded)
 
 
 def read_state(store: Store, instance_id: str) -> InstanceState:
     """The fold of the instance's newest execution (I4)."""
+    return _read_sized(store, instance_id)[0]
+
+
+def _read_sized(store: Store, instance_id: str) -> tuple[InstanceState, int]:
+    """The same with the bytes of the history."""
     state: InstanceState | None = None
-    for _, turn in read_turns(store, instance_id):
+    size = 0
+    for _, turn, turn_bytes in _read_turns_sized(store, instance_id):
         state = apply_turn(state, turn.events, instance_id=instance_id, time_ms=turn.time_ms, decided=turn.decided)
+        size += turn_bytes
     assert state is not None, f"{instance_id!r} has a header and no history"
     carried = store.get(carried_key(instance_id))
-    return state if carried is None else replace(state, carried_at=int.from_bytes(carried, "big"))
+    if carried is not None:
+        state = replace(state, carried_at=int.from_bytes(carried, "big"))
+    return state, size

@@ -299,7 +299,7 @@ class Tenure:
         offset = self._epoch.next_offset
         decided = Decided(kind, slot.instance_id, body, before, turn.state, slot, turn.answers, turn.watchers, numbered)
         encoded = self._append_body(body, decided)
-        slot.unconfirmed.append(Unconfirmed(offset, body, encoded, decided.format))
+        self._home.instances.append(slot, Unconfirmed(offset, body, encoded, decided.format))
 
     def _letter(self, outgoing: Outgoing | Inbound) -> Letter:
         target = partition_of(outgoing.instance_id, self._home.identity.partition_count)
@@ -396,7 +396,7 @@ class Tenure:
             carried = CarriedHistory(slot.instance_id, offset - 1, self._home.instances.carried_turns(slot))
             slot.state = replace(before, carried_at=offset)
             decided = Decided(RecordKind.CARRIED, slot.instance_id, before=before, after=slot.state, slot=slot)
-            slot.unconfirmed.append(Unconfirmed(offset, None, b"", decided.format))
+            self._home.instances.append(slot, Unconfirmed(offset, None, b"", decided.format))
             self._append(decided, encode_carried(carried, self._level.number))
             self._home.counts.carried += 1
         if retention.waits_for_acks and self._home.outbox.moved:

@@ -8,6 +8,8 @@ import orjson
 import pytest
 
 from perdure.actors.executor import ContinueAsNew, Decision, Executor, RecordedTurn
+from perdure.partitions.keys import history_key
+from perdure.partitions.ledger import decode_stored_turn
 from perdure.partitions.rocksdb import RocksStores
 from perdure.schemas.events import ExecutionStarted, HistoryEvent
 from perdure.schemas.messages import RaiseEvent, Start
@@ -99,6 +101,35 @@ def test_live_code_is_bounded_and_what_was_let_go_is_replayed(tmp_path: Path) ->
     assert code.begun >= COUNT * (EVENTS - 1)
     assert code.live_most <= 3 + 2 + 1
     assert 0 == code.live
+
+
+def test_live_code_is_bounded_by_the_bytes_of_its_histories_too(tmp_path: Path) -> None:
+    _, member, code = run_listeners(tmp_path, slots_bytes_max=1_000, round_messages_max=2)
+    bytes_left = member.holdings().instances._bytes
+    close(member)
+
+    assert code.begun > COUNT
+    assert code.live_most < COUNT / 2
+    assert 0 <= bytes_left <= 2_000
+
+
+def test_the_bytes_of_instances_in_memory_are_those_of_their_histories(tmp_path: Path) -> None:
+    cluster = Cluster()
+    member = cluster.join(stores=RocksStores(tmp_path), slots_max=10, round_messages_max=2)
+    cluster.until(member.owns)
+    for number in range(COUNT):
+        cluster.send(f"listener-{number}", Start("listen", b"2"))
+        cluster.send(f"listener-{number}", RaiseEvent("go", b"1"))
+    instances, store = member.holdings().instances, member.holdings().store
+    cluster.until(lambda: member.holdings().intake.mark == 2 * COUNT)
+    cluster.until(lambda: not any(slot.unconfirmed for slot in instances._slots.values()))
+
+    assert 10 <= len(instances._slots) < COUNT
+    for name, slot in instances._slots.items():
+        turns = store.scan(history_key(name, 1), history_key(name, 1 << 20))
+        assert slot.bytes == sum(len(decode_stored_turn(value)[2]) for _, value in turns)
+    assert instances._bytes == sum(slot.bytes for slot in instances._slots.values())
+    close(member)
 
 
 def test_cold_instances_go_on_after_their_process_was_killed(tmp_path: Path) -> None:
