@@ -7,7 +7,7 @@ closes its code, which records nothing.
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -37,7 +37,8 @@ class Unconfirmed(NamedTuple):
     format: int
 
 
-class SlotBounds(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SlotBounds:
     """How many instances are kept in memory, and how many bytes of history theirs may be together."""
 
     count: int
