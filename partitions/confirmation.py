@@ -78,7 +78,7 @@ class Confirmation:
     def __init__(self, holdings: Holdings, epoch: "Epoch[Decided]") -> None:
         self._home = holdings
         self._epoch = epoch
-        self._unknown: set[tuple[str, str, int]] = set()
+        self._unknown: dict[tuple[str, str], set[int]] = {}
         self._turns_since = 0
         self._bytes_since = 0
         self._checkpoint_at = holdings.parts.clock.monotonic()
@@ -197,6 +197,8 @@ class Confirmation:
         over = (
             after is None or after.status.terminal or (before is not None and before.execution_id != after.execution_id)
         )
+        if over and before is not None:
+            self._unknown.pop((record.instance_id, before.execution_id), None)
         if over and before is not None and (before.tasks or tasks):
             pool.cancel(self._home.partition, record.instance_id, before.execution_id, None)
         elif tasks:
@@ -276,7 +278,7 @@ class Confirmation:
         for result in results:
             task = result.task
             if result.unknown:
-                self._unknown.add((task.instance_id, task.execution_id, task.task_id))
+                self._unknown.setdefault((task.instance_id, task.execution_id), set()).add(task.task_id)
                 reason = f"activity {task.name!r} is not registered with this worker's app"
                 self.hold(self._home.instances.get(task.instance_id), InstanceHeld(reason, kind="unknown-activity"))
                 continue
@@ -319,9 +321,8 @@ class Confirmation:
         state = slot.state
         if state is None:
             return []
-        stranded = [key for key in self._unknown if key[:2] == (slot.instance_id, state.execution_id)]
-        self._unknown.difference_update(stranded)
-        pending = ((task_id, state.tasks.get(task_id)) for _, _, task_id in stranded)
+        stranded = sorted(self._unknown.pop((slot.instance_id, state.execution_id), ()))
+        pending = ((task_id, state.tasks.get(task_id)) for task_id in stranded)
         return [
             Inbound(slot.instance_id, TaskLost(state.execution_id, task_id, task.attempt, released=True))
             for task_id, task in pending

@@ -121,17 +121,27 @@ class Counts:
 
 class PartitionTime:
     """R11: the greater of the wall clock and the last known time plus the monotonic time since, so that it neither runs backwards
-    nor stands still, whatever is done to the wall clock."""
+    nor stands still, whatever is done to the wall clock.
 
-    def __init__(self, clock: Clock, last_ms: int) -> None:
+    What it shows it shows for ever, since time is in the records. So a wall clock that has leapt ahead by more than `leap_ms_max` is
+    not believed: it may have been set wrong, or the machine was suspended. Whoever claims anew asks the log which it is.
+    """
+
+    def __init__(self, clock: Clock, last_ms: int, leap_ms_max: int = CLOCK_SKEW_MS_MAX) -> None:
         self._clock = clock
-        self._base_ms = last_ms
+        self._leap_ms_max = leap_ms_max
         self._since = clock.monotonic()
+        self._began_ms = clock.wall_ms() - round(self._since * 1000)
+        self._base_ms = max(last_ms, clock.wall_ms())
+        self.leap_ms = 0
+        """By how much the wall clock has leapt ahead, where that is too much; the time of the log does not follow it."""
 
     def now_ms(self) -> int:
         monotonic, wall_ms = self._clock.monotonic(), self._clock.wall_ms()
         now_ms = self._base_ms + round((monotonic - self._since) * 1000)
-        if wall_ms <= now_ms:
+        leap_ms = wall_ms - round(monotonic * 1000) - self._began_ms
+        self.leap_ms = leap_ms if leap_ms > self._leap_ms_max else 0
+        if wall_ms <= now_ms or self.leap_ms:
             return now_ms
         # From here on this is the last known time: a clock that is set back does not take it back.
         self._base_ms, self._since = wall_ms, monotonic
@@ -148,7 +158,7 @@ class Holdings:
         self.store: Store = recovered.store
         self.identity = parts.log.identity
         self.fold = Fold(recovered.store, self.identity, partition, recovered.anchor, recovered.state)
-        self.time = PartitionTime(parts.clock, recovered.state.time_ms)
+        self.time = PartitionTime(parts.clock, recovered.state.time_ms, settings.clock_skew_ms_max)
         self.instances = Instances(
             recovered.store, SlotBounds(settings.slots_max, settings.slots_bytes_max), parts.watch_turn
         )

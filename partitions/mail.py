@@ -66,7 +66,7 @@ class Round:
 
 class Mailbox:
     """All that waits for the instances of one partition. At a limit on what drains without the inbox (sends that nobody has taken
-    yet), the inbox waits; results still come in (R10)."""
+    yet), inbox and timers wait; results still come in (R10)."""
 
     def __init__(self, holdings: Holdings, confirmation: Confirmation) -> None:
         self._home = holdings
@@ -107,11 +107,8 @@ class Mailbox:
             return mail
         room = home.settings.round_messages_max
         self._take_lost(mail, room)
-        for timer in home.timers.take_due(now_ms, room):
-            due = ms.TimerDue(timer.execution_id, timer.task_id, timer.purpose, timer.due_ms)
-            mail.add(Mail(Inbound(timer.instance_id, due)))
-            home.counts.timers_fired += 1
-            home.counts.timer_lateness.add((now_ms - timer.due_ms) / 1000)
+        if not home.outbox_is_full:
+            self._take_timers(mail, now_ms, room)
         for _ in range(min(len(self._locals), room)):
             mail.add(self._locals.popleft())
         if not home.outbox_is_full:
@@ -119,6 +116,13 @@ class Mailbox:
         if not self._confirmation.saturated:
             self.due_turns.take_deferred(quiet=self._confirmation.quiet)
         return mail
+
+    def _take_timers(self, mail: Round, now_ms: int, room: int) -> None:
+        for timer in self._home.timers.take_due(now_ms, room):
+            due = ms.TimerDue(timer.execution_id, timer.task_id, timer.purpose, timer.due_ms)
+            mail.add(Mail(Inbound(timer.instance_id, due)))
+            self._home.counts.timers_fired += 1
+            self._home.counts.timer_lateness.add((now_ms - timer.due_ms) / 1000)
 
     def _take_inbox(self, mail: Round, room: int) -> None:
         for _ in range(min(len(self._inbox), room)):

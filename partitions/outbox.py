@@ -39,6 +39,8 @@ class Outbox:
         self._targets: dict[int, _Target] = {}
         self._closed = False
         self.moved: dict[int, int] = {}
+        self.failing: dict[int, str] = {}
+        """Targets whose next send failed when it was last tried, and why. One that stays is an alarm."""
         self.resent = 0
         self.depth = 0
         self.bytes = 0
@@ -86,6 +88,7 @@ class Outbox:
                 return
             if error is not None:
                 out.failed, out.resend_at_ms = True, now_ms + RESEND_PAUSE_MS
+                self.failing[number] = error
                 return
             head = out.queue.popleft()
             assert head[0] == sequence, f"report of {sequence} before {head[0]}"
@@ -94,6 +97,7 @@ class Outbox:
             out.sent -= 1
             out.acked = sequence
             self.moved[number] = sequence
+            self.failing.pop(number, None)
 
         return delivered
 

@@ -101,7 +101,7 @@ class PartitionOwner:
         """Milliseconds until something is due without any message; None if nothing is known to be."""
         if self.phase in (Phase.WAITING, Phase.FENCED, Phase.STANDBY):
             return max(0, int((self._resume_at - self._parts.clock.monotonic()) * 1000))
-        if self._holdings is None or self._draining:
+        if self._holdings is None or self._draining or self._holdings.outbox_is_full:
             return None
         due = self._holdings.timers.next_due_ms()
         return None if due is None else max(0, due - self._holdings.time.now_ms())

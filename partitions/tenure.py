@@ -124,7 +124,7 @@ class Tenure:
         if self._epoch.full or self._is_full():
             return worked
         # 3. Mail; with care a part of it, once the log says what is tried (R13).
-        now_ms = self._home.time.now_ms()
+        now_ms = self._now_ms()
         mail = self._take_mail(now_ms) if self._care is None else self._take_portion(self._care, now_ms)
         # 4. A turn on the tip for each instance that has mail, or has facts that its code may see now.
         for name, waiting in mail.mail.items():
@@ -157,6 +157,14 @@ class Tenure:
             self._progress_at = now
         elif now - self._progress_at > limit:
             raise EpochEnded(f"epoch {self._epoch.number}: an append was not reported within {limit} s")
+
+    def _now_ms(self) -> int:
+        """Partition time. A leap of the wall clock ends the epoch: whoever claims next asks the log whether it is true (R11)."""
+        time = self._home.time
+        now_ms = time.now_ms()
+        if time.leap_ms:
+            raise EpochEnded(f"epoch {self._epoch.number}: the clock of this machine has leapt {time.leap_ms} ms ahead")
+        return now_ms
 
     def _take_mail(self, now_ms: int) -> Round:
         mail = self._mailbox.take(now_ms, draining=self.draining)

@@ -10,6 +10,7 @@ import structlog
 from perdure.partitions.owner import PartitionOwner
 from perdure.partitions.ports import Clock, Log, LogUnavailable
 from perdure.partitions.topics import HubTopics
+from perdure.schemas.records import DEAD_LETTER
 
 LOOK_EVERY_SECONDS = 10.0
 # Longer than a transaction lasts that nobody has forgotten (60 s by Kafka's default), and than a sender takes to go back.
@@ -17,11 +18,13 @@ ALARM_SECONDS = 90.0
 
 _log = structlog.get_logger("perdure.worker")
 _Gap = tuple[int, str, int, int]
+_Way = tuple[int, int]
 
 
 class Lookout:
     """`inbox_lag`: records that no confirmed turn has consumed; `inbox_stuck_seconds`: for how long an open transaction has hidden
-    some of them; `gaps`: sources whose next message has been missing for long. All by partition."""
+    some of them; `gaps`: sources whose next message has been missing for long; `undelivered`: targets to which nothing could be
+    delivered for long. All by partition."""
 
     def __init__(self, log: Log, clock: Clock) -> None:
         self._log = log
@@ -30,8 +33,10 @@ class Lookout:
         self.inbox_lag: dict[int, int] = {}
         self.inbox_stuck_seconds: dict[int, float] = {}
         self.gaps: dict[int, int] = {}
+        self.undelivered: dict[int, int] = {}
         self._stable: dict[int, tuple[int, float]] = {}
         self._missing: dict[_Gap, float] = {}
+        self._failing: dict[_Way, float] = {}
 
     def look(self, owners: Mapping[int, PartitionOwner]) -> None:
         """Look around, if it is time to. May take a moment: the log is asked."""
@@ -40,6 +45,7 @@ class Lookout:
             return
         self._look_at = now + LOOK_EVERY_SECONDS
         self._check_gaps(owners, now)
+        self._check_sends(owners, now)
         for owner in owners.values():
             self._check_checkpoint(owner)
         try:
@@ -54,6 +60,7 @@ class Lookout:
         self.inbox_lag.pop(partition, None)
         self.inbox_stuck_seconds.pop(partition, None)
         self.gaps.pop(partition, None)
+        self.undelivered.pop(partition, None)
         self._stable.pop(partition, None)
 
     def _check_checkpoint(self, owner: PartitionOwner) -> None:
@@ -113,3 +120,28 @@ class Lookout:
                 reason=f"partition {source} holds this message for delivered, and it is not in the inbox; those behind it are dropped",
                 remedy="acknowledged records were lost: check min.insync.replicas and unclean elections, and run `perdure audit`",
             )
+
+    def _check_sends(self, owners: Mapping[int, PartitionOwner], now: float) -> None:
+        """What is sent again and again and never arrives holds up all behind it, and at a limit the inbox too (R7, R10)."""
+        failing: dict[_Way, float] = {}
+        for partition, owner in owners.items():
+            errors = owner.holdings.outbox.failing if owner.holdings is not None else {}
+            self.undelivered[partition] = 0
+            for target, error in errors.items():
+                since = failing[partition, target] = self._failing.get((partition, target), now)
+                if now - since >= ALARM_SECONDS:
+                    self.undelivered[partition] += 1
+                    self._report_undelivered(partition, target, now - since, error)
+        self._failing = failing
+
+    def _report_undelivered(self, partition: int, target: int, seconds: float, error: str) -> None:
+        topics = HubTopics(self._log.identity.hub)
+        _log.error(
+            "outbox.stuck",
+            partition=partition,
+            topic=topics.dead_letter if target == DEAD_LETTER else topics.inbox,
+            target=0 if target == DEAD_LETTER else target,
+            seconds=round(seconds, 1),
+            reason=f"what is sent there is refused or not acknowledged: {error}",
+            remedy="check that this partition has a leader and enough replicas, and the topic's max.message.bytes and ACLs",
+        )

@@ -180,7 +180,14 @@ class WorkerCollector(Collector):
         crashed = CounterMetricFamily("perdure_partition_crashes", "Partitions closed by a fault.", labels=_LABELS)
         for partition, crashes in list(worker.crashes.items()):
             crashed.add_metric([self._hub, str(partition)], crashes.total)
-        yield from (lag, stuck, missing, running, crashed)
+        undelivered = GaugeMetricFamily(
+            "perdure_messages_undelivered",
+            "Targets to which nothing could be delivered for long (R7).",
+            labels=_LABELS,
+        )
+        for partition, targets in worker.lookout.undelivered.copy().items():
+            undelivered.add_metric([self._hub, str(partition)], targets)
+        yield from (lag, stuck, missing, undelivered, running, crashed)
         counts = worker.pool.counts()
         for name, text, value in (
             ("perdure_activities_queued", "Attempts that wait for a slot.", counts.queued),

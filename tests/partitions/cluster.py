@@ -66,6 +66,11 @@ async def sleep(ctx: OrchestrationContext, milliseconds: int) -> int:
 
 
 @app.orchestration
+async def lull(ctx: OrchestrationContext, child: str) -> int:
+    return await ctx.call_sub_orchestrator(sleep, 60_000, instance_id=child)
+
+
+@app.orchestration
 async def family(ctx: OrchestrationContext, children: list[str]) -> list[Any]:
     return await when_all([ctx.call_sub_orchestrator(order, name, instance_id=name) for name in children])
 
@@ -80,12 +85,18 @@ class Clock:
 
     def __init__(self) -> None:
         self.now_ms = START_MS
+        self._suspended_ms = 0
 
     def wall_ms(self) -> int:
         return self.now_ms
 
     def monotonic(self) -> float:
-        return (self.now_ms - START_MS) / 1000
+        return (self.now_ms - START_MS - self._suspended_ms) / 1000
+
+    def suspend(self, milliseconds: int) -> None:
+        """All machines sleep for so long: the brokers' time goes on, and no monotonic clock does."""
+        self.now_ms += milliseconds
+        self._suspended_ms += milliseconds
 
 
 class SkewedClock:

@@ -122,6 +122,29 @@ def test_a_target_that_is_away_pauses_the_inbox_and_not_the_results() -> None:
     cluster.check()
 
 
+def test_a_crowd_of_timers_whose_ends_nobody_takes_waits_until_somebody_does() -> None:
+    """Each of them ends an instance that tells its parent, on a partition that is away by then."""
+    faults = PartitionAway(1)
+    faults.away = False
+    cluster = Cluster(2, faults=faults)
+    member = owned(cluster, outbox_depth_max=5, round_messages_max=4)
+    parents, children = on(cluster, 1, 60, "parent"), on(cluster, 0, 60, "child")
+    for parent, child in zip(parents, children, strict=True):
+        begin(cluster, [parent], "lull", child)
+    cluster.until(lambda: all(cluster.view(child) for child in children), milliseconds=10)
+    faults.away = True
+    cluster.clock.now_ms += 70_000
+    for _ in range(50):
+        cluster.step()
+        cluster.clock.now_ms += 100
+    assert 5 <= member.holdings().outbox.depth <= 5 + 4
+    assert member[0].next_due_ms() is None
+
+    faults.away = False
+    cluster.until(lambda: len(cluster.ended()) == 120, milliseconds=100)
+    cluster.check()
+
+
 def test_a_full_local_queue_is_back_pressure_and_no_reason_to_end_the_epoch() -> None:
     """R4: nothing was sent, the expected offset stands."""
     cluster = Cluster()

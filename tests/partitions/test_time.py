@@ -124,3 +124,41 @@ def test_timers_fire_by_partition_time_and_never_early() -> None:
 
     assert "a" in cluster.ended()
     cluster.check()
+
+
+def test_a_clock_that_leaps_ahead_is_not_believed_and_no_timer_comes_early() -> None:
+    """What an owner shows as time is in the log for ever: nothing would ever be on time again."""
+    cluster = Cluster()
+    member = owner(cluster)
+    cluster.until(member.owns)
+    cluster.send("a", Start("sleep", b"10000"))
+    cluster.settle()
+    member.clock.skew_ms = 365 * 24 * HOUR_MS
+    cluster.until(lambda: not member.owns())
+    with pytest.raises(PartitionRefused, match="set the clock"):
+        cluster.until(member.owns, milliseconds=10)
+    assert 1 == member.counts.epochs_lost
+    assert "has leapt 31536000000 ms ahead" in member[0].epoch_ended_by
+    assert "a" not in cluster.ended()
+
+    member.clock.skew_ms = 0
+    cluster.until(member.owns, milliseconds=10)
+    cluster.clock.now_ms += 10_000
+    cluster.settle()
+    assert "a" in cluster.ended()
+    assert max(times(cluster)) <= cluster.clock.now_ms
+    cluster.check()
+
+
+def test_a_machine_that_was_suspended_claims_again_and_its_timers_fire() -> None:
+    """Its monotonic clock stood still meanwhile, and the log's did not."""
+    cluster = Cluster()
+    member = owner(cluster)
+    cluster.until(member.owns)
+    cluster.send("a", Start("sleep", b"10000"))
+    cluster.settle()
+    cluster.clock.suspend(8 * HOUR_MS)
+    cluster.until(lambda: "a" in cluster.ended(), milliseconds=10)
+
+    assert 1 == member.counts.epochs_lost
+    cluster.check()

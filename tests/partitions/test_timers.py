@@ -87,14 +87,36 @@ def test_a_timer_that_is_over_when_it_is_confirmed_fires_at_once() -> None:
     assert 1 == len(queue.take_due(NOW_MS + 500, MANY))
 
 
-@given(st.integers(0, 1 << 32))
+def test_a_crowd_of_timers_that_are_due_at_once_stays_in_the_store_and_all_of_them_fire() -> None:
+    """As after an outage, or at nine in the morning: what is in memory is bounded, whether they were there or are written now."""
+    store = MemoryStores().open(0)
+    crowd = [timer(NOW_MS + 5_000 - number, f"sleeper-{number}") for number in range(1_000)]
+    store.write([(timer_key(each), b"") for each in crowd[:500]])
+    queue = TimerQueue(store, NOW_MS, timers_max=20)
+    sizes = [len(queue)]
+    for start in range(500, 1_000, 50):
+        add(store, queue, *crowd[start : start + 50])
+        sizes.append(len(queue))
+    fired: list[TimerKey] = []
+    while (soonest := queue.next_due_ms()) is not None:
+        for each in queue.take_due(soonest, 7):
+            assert each.due_ms <= soonest
+            fired.append(each)
+            store.write([(timer_key(each), None)])
+        sizes.append(len(queue))
+
+    assert list(reversed(crowd)) == fired
+    assert max(sizes) <= 2 * 20
+
+
+@given(st.integers(0, 1 << 32), st.sampled_from([1, 2, 5, MANY]))
 @settings(deadline=None, max_examples=150)
-def test_each_timer_fires_once_and_never_early_over_restarts(seed: int) -> None:
+def test_each_timer_fires_once_and_never_early_over_restarts(seed: int, timers_max: int) -> None:
     """Timers come and go at random, time leaps, the owner is replaced; what fires leaves the store as its turn is confirmed."""
     dice = Random(seed)
     store = MemoryStores().open(0)
     now_ms = NOW_MS
-    queue = TimerQueue(store, now_ms)
+    queue = TimerQueue(store, now_ms, timers_max)
     pending: dict[TimerKey, None] = {}
     fired: list[TimerKey] = []
     for number in range(80):
@@ -108,7 +130,7 @@ def test_each_timer_fires_once_and_never_early_over_restarts(seed: int) -> None:
             store.write([(timer_key(gone), None)])
             del pending[gone]
         elif act < 0.6:
-            queue = TimerQueue(store, now_ms)
+            queue = TimerQueue(store, now_ms, timers_max)
         else:
             now_ms += dice.choice([0, 1, 900, 30_000, 45_000, 400_000])
             for each in queue.take_due(now_ms, dice.choice([1, 3, MANY])):

@@ -1,4 +1,5 @@
-"""What a worker raises the alarm for: an open transaction that hides messages, a message that never comes, a late checkpoint."""
+"""What a worker raises the alarm for: an open transaction that hides messages, a message that never comes, a send that
+never arrives, a late checkpoint."""
 
 from typing import Any
 from uuid import uuid4
@@ -9,17 +10,19 @@ from confluent_kafka import Producer
 
 from perdure.lookout import ALARM_SECONDS, LOOK_EVERY_SECONDS, Lookout
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
+from perdure.partitions.memory import Faults
 from perdure.schemas.codec import encode_inbound
 from perdure.schemas.messages import Inbound, Origin, RaiseEvent, Start
 from tests.conformance.logs import until
 from tests.partitions.cluster import Cluster, Member
+from tests.partitions.test_back_pressure import PartitionAway
 
 
 class Watched:
     """An owner, and somebody who looks at it."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.cluster = Cluster(2)
+    def __init__(self, faults: Faults | None = None, **settings: Any) -> None:
+        self.cluster = Cluster(2, faults=faults)
         self.member: Member = self.cluster.join(**settings)
         self.cluster.until(lambda: self.member.owns(0) and self.member.owns(1))
         self.lookout = Lookout(self.member.log, self.member.clock)
@@ -103,6 +106,27 @@ def test_a_message_that_never_comes_is_an_alarm_that_names_its_source_and_sequen
     watched.cluster.put(encode_inbound(message), 0)
     assert [] == watched.wait(2 * LOOK_EVERY_SECONDS).alarms
     assert {0: 0, 1: 0} == watched.lookout.gaps
+
+
+def test_what_is_sent_again_and_again_and_never_arrives_is_an_alarm_that_says_why() -> None:
+    faults = PartitionAway(1)
+    watched = Watched(faults)
+    names = [name for name in (f"order-{at}" for at in range(99)) if watched.cluster.home_of(name) == 1]
+    parent = next(name for name in (f"parent-{at}" for at in range(99)) if watched.cluster.home_of(name) == 0)
+    watched.cluster.send(parent, Start("family", b'["%s"]' % names[0].encode()))
+    assert [] == watched.wait(ALARM_SECONDS - LOOK_EVERY_SECONDS).alarms
+    alarm = watched.wait(3 * LOOK_EVERY_SECONDS).alarms[-1]
+    assert ("outbox.stuck", 0, "memory.inbox", 1) == tuple(
+        alarm[key] for key in ("event", "partition", "topic", "target")
+    )
+    assert alarm["seconds"] >= ALARM_SECONDS
+    assert "refused or not acknowledged: " in alarm["reason"]
+    assert {0: 1, 1: 0} == watched.lookout.undelivered
+
+    faults.away = False
+    watched.cluster.until(lambda: parent in watched.cluster.ended(), milliseconds=100)
+    assert [] == watched.wait(2 * LOOK_EVERY_SECONDS).alarms
+    assert {0: 0, 1: 0} == watched.lookout.undelivered
 
 
 def test_a_checkpoint_that_is_late_is_an_alarm() -> None:
