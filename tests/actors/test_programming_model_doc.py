@@ -60,6 +60,36 @@ def test_the_program_of_the_page_does_what_the_page_says(program: Any) -> None:
         assert "hello Ada" == env.run(program.greet, "Ada")
 
 
+def test_retries_children_and_events_of_the_page_do_what_it_says(program: Any) -> None:
+    with run(program.app) as env:
+
+        def fetch(item: str) -> str:
+            if item == "hat":
+                raise OSError("away")
+            raise program.SoldOut(item) if item == "yeti" else ValueError(item)
+
+        fake, before = env.fake(program.fetch, fetch), env.now
+        assert {"hat": "builtins.OSError"}.keys() == env.run(program.restock, ["hat"]).keys()
+        # At 0, 1, 3, 7, 15, 25, 35, 45 and 55 seconds; the next one would be after 65.
+        assert ["hat"] * 9 == fake.calls
+        assert timedelta(seconds=55) == env.now - before
+        assert ["yeti", "scarf"] == list(env.run(program.restock, ["yeti", "scarf"]))
+        assert ["yeti", "scarf"] == fake.calls[9:]
+        env.fake(program.fetch, "slow", takes=timedelta(minutes=10))
+        before = env.now
+        (kind,) = env.run(program.restock, ["hat"]).values()
+        assert (kind, True) == ("ActivityTimedOut", env.now - before < timedelta(minutes=6))
+
+        orders = [program.Order(UUID(int=number), ["hat"], env.now + timedelta(days=1)) for number in (1, 2)]
+        env.fake(program.refund, "refunded")
+        sales = env.start(program.sell_all, orders)
+        env.instance(f"sale-{orders[0].id}").raise_event("APPROVED", True)
+        assert 1 == sales.result()
+
+        assert "nobody knows" == env.run(program.ask, "why")
+        assert "because" == env.run(program.ask, "why", events=[("ANSWERED", "because")])
+
+
 def test_the_table_of_limits_is_that_of_the_code() -> None:
     rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| ([\d, s]+) \|", DOC, re.MULTILINE)
     documented = {}
