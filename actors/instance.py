@@ -7,7 +7,7 @@ logs or of clocks. Two readers of the same events hold equal states (I4).
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from rpds import HashTrieMap, Queue
 
@@ -92,9 +92,23 @@ class Draft:
     __slots__ = (*InstanceState.__dataclass_fields__, "delivering")
 
     def __init__(self, state: InstanceState, time_ms: int, *, delivering: bool) -> None:
-        for name, value in zip(_FIELDS, _values_of(state), strict=True):
-            setattr(self, name, value)
+        self.instance_id = state.instance_id
+        self.started = state.started
+        self.status = state.status
         self.updated_at_ms = max(state.updated_at_ms, time_ms)
+        self.custom_status = state.custom_status
+        self.result = state.result
+        self.failure = state.failure
+        self.tasks = state.tasks
+        self.children = state.children
+        self.timers = state.timers
+        self.undelivered: Queue[HistoryEvent] = state.undelivered
+        self.suspended = state.suspended
+        self.unknown_kind = state.unknown_kind
+        self.requests = state.requests
+        self.events_count = state.events_count
+        self.turns_count = state.turns_count
+        self.carried_at = state.carried_at
         self.delivering = delivering
 
     def apply(self, event: HistoryEvent) -> None:
@@ -114,26 +128,6 @@ class Draft:
     def freeze(self, *, turns: int = 1) -> InstanceState:
         self.turns_count += turns
         return InstanceState(*_values_of(self))
-
-    if TYPE_CHECKING:
-        instance_id: str
-        started: ev.ExecutionStarted
-        status: Status
-        updated_at_ms: int
-        custom_status: bytes
-        result: bytes
-        failure: Failure | None
-        tasks: HashTrieMap[int, PendingTask]
-        children: HashTrieMap[int, PendingChild]
-        timers: HashTrieMap[int, int]
-        undelivered: Queue[HistoryEvent]
-        suspended: bool
-        unknown_kind: int
-        requests: tuple[str, ...]
-        events_count: int
-        turns_count: int
-        carried_at: int
-        delivering: bool
 
 
 _FIELDS = tuple(InstanceState.__dataclass_fields__)

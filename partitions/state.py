@@ -68,11 +68,11 @@ class PartitionState:
 
     def apply_consumed(self, offsets: Iterable[int], mark: int) -> None:
         """Move the inbox position; the mark closes the holes below it (R8)."""
-        above = self.consumed_above
-        above.update(offsets)
-        self.inbox_mark = max(self.inbox_mark, mark)
-        if above:
-            self.consumed_above = {offset for offset in above if offset >= self.inbox_mark}
+        if mark > self.inbox_mark:
+            self.inbox_mark = mark
+            if self.consumed_above:
+                self.consumed_above = {offset for offset in self.consumed_above if offset >= mark}
+        self.consumed_above.update(offset for offset in offsets if offset >= self.inbox_mark)
 
     def checkpoint(self, base: int = NO_BASE) -> Checkpoint:
         """This state as a checkpoint record states it (R15). Its time is that of the last record: set it first to state another."""
