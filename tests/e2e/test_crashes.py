@@ -49,7 +49,7 @@ SLOW = """
 @app.activity
 def slow(ctx: ActivityContext, seconds: float) -> str:
     note(ctx, "began")
-    end = time.monotonic() + seconds
+    end = time.monotonic() + (seconds if ctx.attempt == 1 else 0)
     while time.monotonic() < end and not ctx.cancelled:
         time.sleep(0.02)
     note(ctx, "ended")
@@ -99,7 +99,7 @@ def test_what_does_not_end_within_the_drain_time_runs_again_elsewhere(
 ) -> None:
     file = tmp_path / "notes"
     worker = start_worker(HEADER.format(file=str(file)) + SLOW, "--drain-timeout", "0.5")
-    handle = client.start("wait", 5.0)
+    handle = client.start("wait", 600.0)
     until(lambda: lines(file) == ["began 1"])
     start_worker(HEADER.format(file=str(file)) + SLOW)
     worker.terminate()

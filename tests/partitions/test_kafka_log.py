@@ -4,12 +4,12 @@ import time
 from itertools import count
 
 import pytest
-from confluent_kafka import Producer
-from confluent_kafka.admin import NewPartitions
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import NewPartitions, NewTopic
 
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
 from perdure.partitions.kafka.history import TopicReads
-from perdure.partitions.ports import BufferFull, LogRecord, LogTruncated, LogUnavailable, Report
+from perdure.partitions.ports import BufferFull, HubMissing, HubRefused, LogRecord, LogTruncated, LogUnavailable, Report
 from tests.broker import Broker
 from tests.conformance.logs import until
 from tests.e2e.workers import until as wait_until
@@ -139,6 +139,84 @@ def test_a_full_queue_is_back_pressure_and_nothing_was_sent(settings: KafkaSetti
     assert [Report(offset) for offset in range(sent)] == reports(log, writer, sent)
     writer.append("instance", b"there is room again")
     assert [Report(sent)] == reports(log, writer, 1)
+    log.close()
+
+
+class Ended:
+    """A producer that has ended for good, as an idempotent one does that cannot vouch for its order any more."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+
+    def produce(self, *_arguments: object, **_options: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._FATAL, "it cannot vouch for its order", fatal=True))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._producer, name)
+
+
+def test_a_producer_that_has_ended_is_made_again_and_what_it_had_is_told_first(settings: KafkaSettings) -> None:
+    """That of the history ends its epoch (R4), and the next one has another; that of everything else is replaced at once (R7)."""
+    log = KafkaLog.open(settings)
+    log.inbox.open(0, 0)
+    writer = log.open_history(0)
+    writer.append("instance", b"before")
+    assert [Report(0)] == reports(log, writer, 1)
+    writer._producer = Ended(writer._producer)  # type: ignore[assignment,arg-type]
+    writer.append("instance", b"never sent")
+    (report,) = reports(log, writer, 1)
+    assert (None, "_FATAL: it cannot vouch for its order") == (report.offset, report.error)
+    writer.close()
+    again = log.open_history(0)
+    again.append("instance", b"after")
+    assert [Report(1)] == reports(log, again, 1)
+
+    told: list[tuple[str, str | None]] = []
+    publisher = log.publisher
+    # On its way while the producer ends: whatever became of it is told before anything that comes after it.
+    publisher.publish_inbox(0, "instance", b"first", lambda error: told.append(("first", error)))
+    publisher._producer = Ended(publisher._producer)  # type: ignore[assignment]
+    publisher.publish_inbox(0, "instance", b"second", lambda error: told.append(("second", error)))
+    publisher.flush(PATIENCE_SECONDS)
+    assert ["first", "second"] == [name for name, _ in told]
+    assert told[1] == ("second", None)
+    publisher.publish_inbox(0, "instance", b"third")
+    taken: list[bytes | None] = []
+    while b"third" not in taken:
+        taken.extend(record.value for record in take(log, 1))
+    assert [b"second", b"third"] == taken[-2:]
+    log.close()
+
+
+def test_topics_that_were_deleted_and_created_again_are_not_the_hub_that_was_opened(settings: KafkaSettings) -> None:
+    """An owner asks before each claim: positions and sequences of the old history mean nothing in the new one (R14)."""
+    log = KafkaLog.open(settings)
+    log.check_identity()
+    admin = settings.admin()
+    for future in admin.delete_topics([settings.topics.history]).values():
+        future.result()
+    topic = NewTopic(settings.topics.history, 2, 1, config={"cleanup.policy": "delete", "retention.ms": "-1"})
+
+    def is_there_again() -> bool:
+        try:
+            admin.create_topics([topic])[topic.topic].result()
+        except KafkaException:
+            return False  # it is still being deleted
+        return True
+
+    wait_until(is_there_again, lambda: "the topic cannot be created again")
+    said: list[str] = []
+
+    def is_refused() -> bool:
+        try:
+            log.check_identity()
+        except (HubMissing, HubRefused) as error:
+            said.append(str(error))
+        return bool(said) and "created again" in said[-1]
+
+    wait_until(is_refused, lambda: "the new topic is taken for the old one")
+    assert f"topic {topic.topic} of hub '{settings.hub}' was deleted and created again" in said[-1]
+    assert {f"topic {topic.topic} at {settings.servers} was deleted"} >= set(said[:-1])
     log.close()
 
 
