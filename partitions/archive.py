@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from .ports import SnapshotTopic, Store
+from .ports import LogTruncated, LogUnavailable, SnapshotTopic, Store
 from .snapshots import Shelf, read_shelf
 from .state import Anchor
 from .upload import Upload
@@ -39,7 +39,12 @@ class Archive:
         if topic is None or self._upload is not None or anchor.offset < self._records_min:
             return
         if self._shelf is None:
-            self._shelf = read_shelf(topic, self._partition)
+            try:
+                self._shelf = read_shelf(topic, self._partition)
+            except (LogUnavailable, LogTruncated) as error:
+                # Without snapshots recovery reads the log: no reason to let the partition go. The next checkpoint tries again.
+                _log.warning("snapshot not begun", partition=self._partition, reason=str(error))
+                return
         newest = self._shelf.kept[0].manifest if self._shelf.kept else None
         behind = anchor.offset - (newest.offset if newest is not None else 0)
         if behind >= max(self._records_min, newest.entries // ENTRIES_PER_RECORD if newest is not None else 0):

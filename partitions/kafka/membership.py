@@ -80,6 +80,9 @@ class KafkaMembership:
                     break
         except KafkaException as error:
             self._failure = self._ended_by(error_of(error))
+        except Exception as error:  # noqa: BLE001 - a bug of ours; without this thread the engine would never hear of the group again
+            _log.error("membership ended", hub=self._settings.hub, exc_info=error)
+            self._failure = LogUnavailable(f"membership of hub {self._settings.hub!r} has ended: {error!r}")
         finally:
             self._closing = True
             self._consumer.close()

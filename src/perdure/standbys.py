@@ -20,6 +20,7 @@ from perdure.partitions.ports import (
     Peers,
     StoreCorrupt,
     Stores,
+    StoreUnavailable,
 )
 from perdure.partitions.standby import Standby
 
@@ -189,7 +190,10 @@ class Standbys:
         self._paused_until[partition] = self._parts.clock.monotonic() + PAUSE_SECONDS
         self.leave(partition)
         if isinstance(error, StoreCorrupt):
-            self._parts.stores.discard(partition)
+            try:
+                self._parts.stores.discard(partition)
+            except StoreUnavailable as trouble:  # it is found corrupt again, and tried again
+                _log.warning("standby.not_discarded", partition=partition, reason=str(trouble))
 
     def _begin_anew(self, partitions: Iterable[int]) -> None:
         """The log ends before where they were: their stores are of something that was lost."""

@@ -10,7 +10,7 @@ import pytest
 
 from perdure.partitions.kafka import KafkaMembership, KafkaSettings, create_hub
 from perdure.partitions.membership import SoleMembership
-from perdure.partitions.ports import Assigned, Lost, Membership, MembershipChange, Revoked
+from perdure.partitions.ports import Assigned, LogUnavailable, Lost, Membership, MembershipChange, Revoked
 
 _numbers = count(1)
 PATIENCE_SECONDS = 30.0
@@ -174,3 +174,19 @@ def test_who_comes_back_from_a_long_pause_is_told_what_it_lost(
     assert sleeper.stdout.readline() == "Lost 0 1 2 3\n"
     sleeper.kill()
     sleeper.wait()
+
+
+def test_a_fault_on_its_thread_is_not_the_silent_end_of_a_membership(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine hears of the group from that thread alone."""
+
+    def fail(_membership: KafkaMembership) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(KafkaMembership, "_read_roster", fail)
+    membership = KafkaMembership(settings, lambda: None)
+    membership._thread.join(PATIENCE_SECONDS)
+    with pytest.raises(LogUnavailable, match=f"membership of hub '{settings.hub}' has ended: .*a bug"):
+        membership.poll()
+    membership.close()

@@ -5,10 +5,11 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import structlog
 
 from perdure.partitions.download import Entries
 from perdure.partitions.memory import Fate, FaultScript, MemoryHub, MemoryStores, Reporting
-from perdure.partitions.ports import LogRecord
+from perdure.partitions.ports import LogRecord, LogSpan, LogUnavailable
 from perdure.partitions.snapshots import Shelf, read_shelf
 from perdure.partitions.upload import Upload
 from perdure.schemas import messages as ms
@@ -92,6 +93,31 @@ def test_the_two_newest_snapshots_are_kept_and_older_ones_deleted() -> None:
 def _all(hub: MemoryHub) -> list[LogRecord]:
     journal = hub.journal("snapshots", 0)
     return list(journal.read(0, journal.end))
+
+
+def test_a_topic_of_snapshots_that_is_away_costs_snapshots_and_no_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster()
+    member = cluster.join(**KEEPING)
+    cluster.until(member.owns)
+    topic = member.log.snapshots
+    assert topic is not None
+
+    def away(_partition: int) -> LogSpan:
+        raise LogUnavailable("topic snapshots: no leader")
+
+    with monkeypatch.context() as patch, structlog.testing.capture_logs() as logs:
+        patch.setattr(topic, "span", away)
+        for round_ in range(5):
+            work(cluster, 30, f"away-{round_}")
+    assert (0, 0) == (member.counts.epochs_lost, member.counts.snapshots)
+    assert 0 < member.counts.checkpoints
+    said = [entry["reason"] for entry in logs if entry["event"] == "snapshot not begun"]
+    assert {"topic snapshots: no leader"} == set(said)
+
+    make_snapshots(cluster, 1)
+    assert member.owns()
+    assert 1 == len(cluster.claims())
+    cluster.check()
 
 
 def test_snapshots_become_rarer_as_the_store_grows() -> None:
