@@ -176,6 +176,7 @@ def test_who_comes_back_from_a_long_pause_is_told_what_it_lost(
     sleeper.wait()
 
 
+@pytest.mark.kafka
 def test_a_fault_on_its_thread_is_not_the_silent_end_of_a_membership(
     settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
