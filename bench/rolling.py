@@ -21,9 +21,9 @@ from .machine import machine_description
 MEMBERS = 3
 PARTITIONS = 12
 AWAY_SECONDS = 2.0
-SETTLED_SECONDS = 3.0
+SETTLED_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
-ROUNDS = 5
+ROUNDS = 3
 _CLASSIC = {"group.protocol": "classic", "session.timeout.ms": 45_000, "heartbeat.interval.ms": 150}
 KINDS: Mapping[str, Mapping[str, object]] = {
     "cooperative-sticky": {**_CLASSIC, "partition.assignment.strategy": "cooperative-sticky"},
