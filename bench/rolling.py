@@ -1,6 +1,6 @@
 """A rolling restart of a group, by each kind of membership: for how long a partition is nobody's, and how often it moves.
 
-`python -m bench.rolling`: members alone, without an engine, so that what differs is the membership. Three members share twelve
+`make bench-rolling`: members alone, without an engine, so that what differs is the membership. Three members share twelve
 partitions; each in turn ends in order and is back after as long as a worker process takes to start.
 """
 

@@ -125,7 +125,8 @@ def main() -> int:
     seed = given.seed if given.seed is not None else time.time_ns() // 1_000_000 % 10**9
     storms = len([chapter for chapter in chapters if chapter != "points"]) or 1
     terms = Terms(seed, given.minutes * 60 / storms)
-    print(f"chaos: {', '.join(chapters)}, storms of {terms.seconds:.0f} s, seed {seed}, {commit()}", flush=True)
+    title = f"chaos: {', '.join(chapters)}, storms of {terms.seconds:.0f} s, seed {seed}, {commit()}"
+    print(title, flush=True)
     tally = Tally(began=time.monotonic())
     try:
         for chapter in chapters:
@@ -133,7 +134,7 @@ def main() -> int:
     except NoBroker as error:
         print(f"no Kafka here: {error}")
         return 1
-    lines = [f"seed {seed}, {commit()}, {' '.join(chapters)}, {given.minutes:g} minutes of storms", "", *tally.lines()]
+    lines = [title, "", *tally.lines()]
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text("\n".join(lines) + "\n")
     print("\n".join(["", *lines[2:]]), flush=True)

@@ -88,7 +88,7 @@ OF_DISKS: Mapping[str, Fault] = {
 OF_SMALL_DISKS: Mapping[str, Fault] = {"disk.full": fill_disk, "disk.read-only": forbid_writes}
 _FULL = r"cannot be used|cannot use|No space left|IO error|StoreUnavailable|StoreCorrupt"
 EXPECTED: Mapping[str, Expected] = {
-    "disk.full": {r"partition\.crashed|partition\.close_failed|store\.discard_failed": _FULL},
+    "disk.full": {r"partition\.closed|partition\.crashed|partition\.close_failed|store\.discard_failed": _FULL},
     "disk.read-only": {r"worker\.refused": "Read-only file system"},
 }
 """What these make a process cry at error level."""

@@ -169,7 +169,7 @@ class Storm:
     def cries(self) -> Iterator[str]:
         """What processes cried, and no fault of this storm explains."""
         expected = [EXPECTED[fault] for fault in self._stage.counts if fault in EXPECTED]
-        cries: list[Cry] = [cry for worker in self._stage.workers for cry in worker.cries()]
+        cries: list[Cry] = [cry for worker in self._ground.workers for cry in worker.cries()]
         yield from self._notes
         yield from unexpected(iter(cries), expected)
 
@@ -260,12 +260,16 @@ def storm_on_one(seed: int, seconds: float, *, small_disk: bool) -> Weather:
     """Workers, disks and inboxes on one broker."""
     disks = {**OF_DISKS, **(OF_SMALL_DISKS if small_disk else {})}
     lanes = (OF_WORKERS, disks, OF_INBOXES)
-    return Weather("a storm on one broker", lanes, seconds, seed, small_disk=small_disk, doubled_results=True)
+    scale = max(1.0, seconds / 60)
+    return Weather(
+        "a storm on one broker", lanes, seconds, seed, scale=scale, small_disk=small_disk, doubled_results=True
+    )
 
 
 def storm_on_three(seed: int, seconds: float) -> Weather:
-    """Brokers and workers, of three each."""
-    return Weather("a storm on three brokers", (OF_BROKERS, OF_WORKERS), seconds, seed, replication_factor=3)
+    """Brokers and workers, of three each; one broker is away for as long as the storm is to last."""
+    lanes, scale = (OF_BROKERS, OF_WORKERS), max(1.0, seconds / 15)
+    return Weather("a storm on three brokers", lanes, seconds, seed, replication_factor=3, scale=scale)
 
 
 def storm_on_the_way(seed: int, seconds: float) -> Weather:

@@ -38,6 +38,17 @@ async def stop_worker(stage: Stage) -> None:
             await stage.pause(0.5, 1.0)
 
 
+async def scale_out_and_in(stage: Stage) -> None:
+    """One more worker comes, has its share for a while, and stops in order."""
+    more = stage.ground.worker(f"more-{next(stage.numbers)}")
+    more.start()
+    await stage.pause(4, 8)
+    more.ask_to_stop()
+    code = await asyncio.to_thread(more.wait)
+    assert code in (0, -signal.SIGTERM), f"{more.name} ended with {code}"
+    stage.count("group.scaled", int(code == 0))
+
+
 async def make_zombie(stage: Stage) -> None:
     """Stop a process's time for longer than its session; it comes back and believes that it owns."""
     with stage.take() as worker:
@@ -97,4 +108,5 @@ OF_WORKERS: Mapping[str, Fault] = {
     "worker.zombie": make_zombie,
     "worker.paused": pause_worker,
     "group.rebalanced": rebalance_often,
+    "group.scaled": scale_out_and_in,
 }
