@@ -1,7 +1,7 @@
 """A hub on Kafka: creating its topics, describing them, and refusing those that would lose what the protocol rests on."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ from .rights import Operation, Resource, Role, describe_missing, grants_of, miss
 from .settings import KafkaSettings
 
 DEAD_LETTER_PARTITIONS = 1
+REPLICAS_MANY = 3
+"""From so many replicas on one may be away, and what is acknowledged is on two all the same."""
 _WITH_SETTINGS = (Role.WORKER, Role.ADMIN)
 
 
@@ -56,8 +58,7 @@ def create_hub(settings: KafkaSettings, partitions: int, replication_factor: int
         topics.replies: partitions,
         topics.dead_letter: DEAD_LETTER_PARTITIONS,
     }
-    # From the third replica on one may be away, and an acknowledged record still is on two.
-    replicas = {"min.insync.replicas": "2"} if replication_factor >= 3 else {}
+    replicas = {"min.insync.replicas": "2"} if replication_factor >= REPLICAS_MANY else {}
     wanted = [
         NewTopic(name, counts[name], replication_factor, config={**replicas, **config})
         for name, config in topics.settings.items()
@@ -152,6 +153,8 @@ def check_topics(settings: KafkaSettings, hub: HubDescription) -> None:
             for setting, expected in required.items()
             if found.get(setting) != expected
         ]
+    for name in (settings.topics.inbox, settings.topics.history, settings.topics.dead_letter):
+        faults += _check_replicas(hub.topic(name))
     for topic in hub.topics:
         limit = int(topic.settings["max.message.bytes"])
         if limit < settings.message_bytes_max:
@@ -163,6 +166,18 @@ def check_topics(settings: KafkaSettings, hub: HubDescription) -> None:
         raise HubRefused(
             f"hub {settings.hub!r} cannot be used; mend its topics (kafka-configs --alter), or [kafka] for the sizes:\n  "
             + "\n  ".join(faults)
+        )
+
+
+def _check_replicas(topic: TopicDescription) -> Iterator[str]:
+    """What is acknowledged is on more than one broker where there are enough of them, and can be acknowledged at all."""
+    in_sync, replicas = int(topic.settings["min.insync.replicas"]), topic.replication_factor
+    if in_sync > replicas:
+        yield f"topic {topic.name}: min.insync.replicas must be at most its {replicas} replicas, it is {in_sync}: nothing would be acknowledged"
+    if replicas >= REPLICAS_MANY and in_sync < 2:
+        yield (
+            f"topic {topic.name}: min.insync.replicas must be at least 2 where there are {replicas} replicas, it is {in_sync}: what is "
+            "acknowledged could be lost with one broker"
         )
 
 

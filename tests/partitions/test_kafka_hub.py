@@ -17,8 +17,17 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from perdure.partitions.kafka import FIXED, KafkaLog, KafkaSettings, create_hub, describe_hub
-from perdure.partitions.ports import HubMissing, HubRefused, LogUnavailable
+from perdure.partitions.kafka import (
+    FIXED,
+    HubDescription,
+    KafkaLog,
+    KafkaSettings,
+    TopicDescription,
+    check_topics,
+    create_hub,
+    describe_hub,
+)
+from perdure.partitions.ports import HubIdentity, HubMissing, HubRefused, LogUnavailable
 from perdure.partitions.topics import HubNameRefused
 
 _numbers = count(1)
@@ -154,6 +163,41 @@ def test_a_topic_that_would_lose_records_is_refused(
 
     with pytest.raises(HubRefused, match=f"topic {settings.hub}.{topic}: {setting} must be {expected}, it is {value}"):
         KafkaLog.open(settings)
+
+
+@pytest.mark.kafka
+def test_more_replicas_in_sync_than_there_are_is_refused_since_nothing_would_be_acknowledged(
+    settings: KafkaSettings,
+) -> None:
+    create_hub(settings, 1, 1)
+    alter(settings, settings.topics.inbox, **{"min.insync.replicas": "2"})
+
+    with pytest.raises(HubRefused, match=r"inbox: min.insync.replicas must be at most its 1 replicas, it is 2"):
+        KafkaLog.open(settings)
+
+
+@pytest.mark.parametrize(("replicas", "in_sync", "fine"), [(1, 1, True), (2, 1, True), (3, 1, False), (3, 2, True)])
+def test_records_that_one_broker_alone_may_have_are_refused_where_there_are_three(
+    replicas: int, in_sync: int, fine: bool
+) -> None:
+    settings = KafkaSettings("nowhere:9092", "shop")
+    topics = tuple(
+        TopicDescription(
+            name,
+            "topic-id",
+            1,
+            replicas,
+            {**config, "max.message.bytes": "2000000", "min.insync.replicas": str(in_sync)},
+        )
+        for name, config in settings.topics.settings.items()
+    )
+    hub = HubDescription(HubIdentity("shop", "cluster", "topic-id", 1), topics)
+
+    if fine:
+        check_topics(settings, hub)
+    else:
+        with pytest.raises(HubRefused, match=r"shop.history: min.insync.replicas must be at least 2 where there are 3"):
+            check_topics(settings, hub)
 
 
 @pytest.mark.kafka

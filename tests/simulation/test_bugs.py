@@ -7,6 +7,8 @@ import os
 
 import pytest
 
+from tests.checkers.judge import CHECKERS
+
 from .bugs.catalogue import BUGS
 from .bugs.planting import Bug, BugRotten, Edit, planted, scenario_of
 from .shrink import shrink
@@ -39,7 +41,11 @@ def test_a_planted_bug_is_caught_by_its_checker(bug: Bug) -> None:
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 35
+    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 40
+
+
+def test_every_checker_has_a_bug_that_it_catches() -> None:
+    assert set(CHECKERS) == {number for bug in BUGS for number in bug.caught_by}
 
 
 def test_a_bug_whose_code_has_changed_says_so() -> None:

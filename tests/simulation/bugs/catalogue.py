@@ -154,6 +154,45 @@ EFFECTS = (
         ("C17",),
         (Edit("partitions.holdings:Holdings.read_lost", "return at_once, alone", "return [], []"),),
     ),
+    Bug(
+        "starts are acknowledged before they are confirmed, and an inbox is read from its end",
+        ("C1",),
+        (
+            Edit(
+                "partitions.tenure:Tenure._append",
+                "self._home.counts.records += 1",
+                "self._home.counts.records += 1; self._confirmation._reply((decided,), (), self._epoch.next_offset - 1)",
+            ),
+            Edit(
+                "partitions.owner:PartitionOwner._open_inbox",
+                "log.inbox.open(self.partition, mark)",
+                "log.inbox.open(self.partition, span.end)",
+            ),
+        ),
+        under={Fault.APPEND_LOST: 0.2},
+    ),
+    Bug(
+        "an answer names the record after the one that it shows",
+        ("C13",),
+        (
+            Edit(
+                "partitions.queries:Queries.ask",
+                "self._replies.send(to, message.request_id, code, body, as_of)",
+                "self._replies.send(to, message.request_id, code, body, as_of + 1)",
+            ),
+        ),
+    ),
+    Bug(
+        "a partition crashes now and then",
+        ("C18",),
+        (
+            Edit(
+                "partitions.tenure:Tenure._append",
+                "self._home.counts.records += 1",
+                "self._home.counts.records += 1; assert self._epoch.next_offset % 40",
+            ),
+        ),
+    ),
 )
 
 MESSAGES = (
@@ -309,6 +348,11 @@ STATE = (
         "continue-as-new drops the events that nobody took",
         ("C16",),
         (Edit("actors.turn:_next_execution", "in continued.events)", "in ())"),),
+    ),
+    Bug(
+        "who has ended takes events and is suspended all the same",
+        ("C3",),
+        (Edit("actors.accept:Intake.running", "if self.draft.status.terminal:", "if False:"),),
     ),
     Bug(
         "a parent is not told that its child has ended",
