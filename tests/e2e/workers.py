@@ -36,6 +36,10 @@ class WorkerProcess:
     def code(self) -> int | None:
         return self._process.poll()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def wait_until_ready(self) -> None:
         until(self._is_ready, self.log.read_text)
 

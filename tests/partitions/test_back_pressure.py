@@ -6,10 +6,15 @@ from itertools import pairwise
 import orjson
 import pytest
 
+from perdure import App, OrchestrationContext
+from perdure.actors.limits import DEFAULT_LIMITS
+from perdure.partitions.activities import ActivityResult
 from perdure.partitions.memory import Fate, Faults
 from perdure.partitions.owner import Phase
+from perdure.schemas.events import TaskCompleted
 from perdure.schemas.messages import Start
 from tests.partitions.cluster import Cluster, Member
+from tests.partitions.cluster import app as orders
 
 
 def owned(cluster: Cluster, **settings: object) -> Member:
@@ -235,3 +240,52 @@ def test_a_draining_owner_with_work_that_it_may_not_begin_does_not_spin() -> Non
 
     assert member[0].next_due_ms() is None
     assert not member.step()
+
+
+def test_an_orchestration_that_continues_as_new_without_end_leaves_the_others_their_turns() -> None:
+    """One execution more in each of its turns, without any wait: it is one instance among others, and takes no more than its turn."""
+    app = App()
+    app.include(orders)
+
+    @app.orchestration
+    async def spin(ctx: OrchestrationContext, number: int) -> None:
+        ctx.continue_as_new(number + 1)
+
+    cluster = Cluster(code=app)
+    member = owned(cluster)
+    begin(cluster, ["spin-1", "spin-2"], "spin", 0)
+    cluster.settle()
+    names = [f"order-{number}" for number in range(50)]
+    begin(cluster, names)
+    rounds = 0
+    while not cluster.ended().keys() >= set(names):
+        cluster.step()
+        rounds += 1
+
+    assert rounds < 30
+    generations = [cluster.view(f"spin-{number}")["generation"] for number in (1, 2)]
+    assert min(generations) > 20
+    assert len(member.holdings().instances) <= 52
+
+
+def test_a_fan_out_of_as_many_tasks_as_may_be_pending_comes_to_its_end_and_is_recovered_in_the_middle() -> None:
+    """In records no larger than a message, each result once; the owner dies when half of them are there."""
+    cluster = Cluster(automatic=False)
+    cluster.hub.record_bytes_max = 100_000
+    count = DEFAULT_LIMITS.tasks_pending_max
+    member = owned(cluster)
+    begin(cluster, ["wide"], "wide", count)
+    cluster.until(lambda: member.pool.running_count(0) == count)
+    half = member.pool._running[: count // 2]
+    member.pool.give_back([ActivityResult(task, task.input) for task in half])
+    member.pool._running = member.pool._running[count // 2 :]
+    cluster.settle()
+    cluster.kill(member)
+    heir = cluster.join("worker-2")
+    cluster.until(lambda: heir.owns() and heir.pool.running_count(0) == count - len(half), milliseconds=10)
+    heir.pool.finish()
+    cluster.until(lambda: "wide" in cluster.ended())
+
+    assert count == cluster.view("wide")["result"]
+    results = [event.task_id for event in cluster.events("wide") if isinstance(event, TaskCompleted)]
+    assert list(range(1, count + 1)) == sorted(results)

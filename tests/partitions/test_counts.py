@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import structlog
 
 from perdure import App, OrchestrationContext, RetryPolicy
 from perdure.actors.app import App as AppType
@@ -231,3 +232,34 @@ def test_what_does_not_happen_is_not_counted() -> None:
     assert set(SCENES) - still == {
         "turns", "records", "confirmed", "turn_times", "activities_dispatched", "instances_started", "instances_ended"
     }  # fmt: skip
+
+
+def test_what_is_recovered_is_neither_counted_nor_done_again() -> None:
+    """A new owner on an empty disk reads the whole history: no record but its claim, no dispatch, no send, no answer, no log line but its own."""
+    cluster = Cluster(2, code=app)
+    first = cluster.join()
+    cluster.until(lambda: first.owns(0) and first.owns(1), milliseconds=10)
+    for number in range(20):
+        cluster.send(f"order-{number}", Start("order", b"1"))
+        cluster.send(f"careful-{number}", Start("careful", b"1"))
+    cluster.send("family", Start("family", b'["child-1","child-2","child-3"]'))
+    cluster.until(lambda: len(cluster.ended()) == 44)
+    first.release()
+    cluster.settle()
+    cluster.kill(first)
+    ends = [cluster.client.span_history(partition).end for partition in range(2)]
+    answers = cluster.hub.journal("replies", 0).end
+    inboxes = [cluster.hub.journal("inbox", partition).end for partition in range(2)]
+    heir = cluster.join("worker-2")
+    with structlog.testing.capture_logs() as logs:
+        cluster.until(lambda: heir.owns(0) and heir.owns(1), milliseconds=10)
+        cluster.settle()
+
+    counted = {name: value for name, value in figures(heir.counts).items() if value}
+    assert {"recovered_records"} >= counted.keys()
+    assert heir.counts.recovered_records > 40
+    assert [] == heir.pool.dispatched
+    assert [end + 1 for end in ends] == [cluster.client.span_history(partition).end for partition in range(2)]
+    assert answers == cluster.hub.journal("replies", 0).end
+    assert inboxes == [cluster.hub.journal("inbox", partition).end for partition in range(2)]
+    assert {"partition.owned"} >= {entry["event"] for entry in logs}

@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Iterator
 from random import Random
 
+import orjson
 import pytest
 
 from perdure.partitions.memory import Fate, FaultScript, RandomFaults, Reporting
 from perdure.partitions.owner import Phase
 from perdure.partitions.ports import LogRecord
 from perdure.partitions.reader import Void
-from perdure.schemas.messages import Start
+from perdure.schemas.events import ExecutionStarted
+from perdure.schemas.messages import ReplyCode, ReusePolicy, Start
 from tests.partitions.cluster import Cluster, Member
 
 SLOW = Fate(delay=60)
@@ -366,3 +368,29 @@ def test_who_loses_a_long_epoch_reads_only_what_came_after_it() -> None:
     assert member.counts.confirmed > 40
     assert read[0] <= 5
     finish(cluster, "order-0", f"order-{number}")
+
+
+@pytest.mark.parametrize("reuse", [ReusePolicy.REJECT, ReusePolicy.RETURN])
+@pytest.mark.parametrize("deaths", [1, 9])
+def test_a_hundred_starts_of_one_id_over_owners_that_die_make_one_instance(reuse: ReusePolicy, deaths: int) -> None:
+    """Of a hundred clients one is told that it has created the instance, however often its owner dies meanwhile; each asks until it is told."""
+    cluster = Cluster()
+    member = cluster.join("worker-0")
+    cluster.until(member.owns)
+    waiting = {f"client-{number}": Start("listen", b"1", reuse=reuse) for number in range(100)}
+    for death in range(deaths):
+        for request, start in waiting.items():
+            cluster.send("the-one", start, request_id=request)
+        cluster.step(death + 1)
+        cluster.kill(member)
+        member = cluster.join(f"worker-{death + 1}", round_messages_max=7)
+        cluster.until(member.owns, milliseconds=100)
+    cluster.settle()
+    told = {request: cluster.replies(request)[-1] for request in waiting}
+
+    (started,) = (event for event in cluster.events("the-one") if isinstance(event, ExecutionStarted))
+    created = {request for request, reply in told.items() if orjson.loads(reply.body).get("created")}
+    assert {started.requests[-1]} == created
+    others = ReplyCode.ALREADY_EXISTS if reuse == ReusePolicy.REJECT else ReplyCode.OK
+    assert {others} == {reply.code for request, reply in told.items() if request not in created}
+    cluster.check()
