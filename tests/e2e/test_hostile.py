@@ -1,5 +1,6 @@
 """A hostile inbox on a real broker: noise, damaged and forged records from a producer of its own never crash or stall a partition."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
+from perdure.audit import audit_records, read_log
 from perdure.client import Client
-from perdure.partitions.kafka import KafkaSettings
+from perdure.partitions.kafka import KafkaLog, KafkaSettings
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import encode_inbound
 from perdure.schemas.messages import Inbound, Query, QueryKind, ReplyTo
@@ -68,6 +70,36 @@ def test_noise_forgeries_and_damage_never_crash_or_stall_a_partition(
     assert "epoch_lost" not in log
     worker.terminate()
     assert 0 == worker.wait()
+
+
+def test_a_strangers_transaction_on_the_history_costs_epochs_and_nothing_else(
+    client: Client, settings: KafkaSettings, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    """It is open while the owner goes on, and its markers take offsets; a machine with an empty disk reads over all of it."""
+    worker = start_worker(APP)
+    assert [2] * 8 == [client.start("order", 1).result(60) for _ in range(8)]
+    producer = Producer({"bootstrap.servers": settings.servers, "transactional.id": f"{settings.hub}-stranger"})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for partition in range(PARTITIONS):
+        producer.produce(settings.topics.history, b"of a stranger", partition=partition)
+    producer.flush(30)
+
+    assert [4] * 8 == [client.start("order", 2).result(60) for _ in range(8)]
+    producer.commit_transaction(30)
+    producer.close()
+    assert [6] * 8 == [client.start("order", 3).result(60) for _ in range(8)]
+    worker.terminate()
+    assert 0 == worker.wait()
+    assert "partition.crashed" not in worker.log.read_text()
+    start_worker(APP)
+    assert [8] * 8 == [client.start("order", 4).result(60) for _ in range(8)]
+    log = KafkaLog.open_reader(settings)
+    audit = audit_records(read_log(log))
+    log.close()
+    assert {"COMPLETED": 32} == audit.counts.finished
+    # The audit names what is not ours, a record and a marker in each partition, and nothing else.
+    assert {"R3": PARTITIONS, "R4": PARTITIONS} == Counter(finding.rule for finding in audit.findings)
 
 
 def fuzz(send: Callable[[list[bytes | None]], None]) -> None:
