@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.storm import storms
 from tests.checkers.judge import CHECKERS
 from tests.documents import ROOT, TEST_ID, missing_tests, rows_of
 from tests.simulation.faults import Fault
@@ -13,9 +14,11 @@ from tests.simulation.faults import Fault
 TEXT = (ROOT / "docs" / "RELIABILITY.md").read_text(encoding="utf-8")
 NUMBERS = [f"I{number}" for number in range(1, 47)] + [f"F{number}" for number in range(1, 46)]
 SIMULATED = {fault.name for fault in Fault}
+RAGING = {name for weather in storms(1, 1.0) for name in weather.planned}
 _REASON = re.compile(r"Does not apply: .{20,}\.$")
 _CHECKER = re.compile(r"\bC\d+\b")
 _SIMULATED = re.compile(r"`([A-Z_]{3,})`")
+_RAGING = re.compile(r"`([a-z]+\.[a-z-]+)`")
 
 
 def flaws_of(text: str) -> Iterator[str]:
@@ -32,6 +35,9 @@ def flaws_of(text: str) -> Iterator[str]:
     judged = {number for row in rows for number in _CHECKER.findall(row[2])}
     yield from (f"no row has the checker {number}" for number in set(CHECKERS) - judged)
     yield from (f"no row has the simulator's {name}" for name in SIMULATED - simulated)
+    raging = set(_RAGING.findall("".join(row[-1] for row in rows)))
+    yield from (f"make chaos has no fault {name}" for name in raging - RAGING)
+    yield from (f"no row has {name} of make chaos" for name in RAGING - raging)
 
 
 def _is_held(cell: str) -> bool:
@@ -64,10 +70,12 @@ def row(number: str) -> str:
             "there is no tests/partitions/test_reader.py::test_a_hole",
         ),
         ("tests/test_kill.py::", "tests/test_killed.py::", "there is no tests/test_killed.py::"),
-        ("| C20 |", "| C24 |", "there is no checker C24"),
+        ("| C20 |", "| C99 |", "there is no checker C99"),
         ("| C20 |", "| |", "no row has the checker C20"),
         ("`CRASH`", "`CRASHED`", "the simulator has no fault CRASHED"),
         ("`CRASH`", "", "no row has the simulator's CRASH"),
+        ("`worker.zombie`", "`worker.ghost`", "make chaos has no fault worker.ghost"),
+        ("`worker.zombie`", "", "no row has worker.zombie of make chaos"),
     ],
 )
 def test_a_row_that_is_missing_doubled_empty_or_untrue_is_found(old: str, new: str, flaw: str) -> None:

@@ -293,3 +293,15 @@ def flood_of_starts(seed: int, seconds: float) -> Weather:
     """More than activities can keep up with."""
     slow = {SLOW_VARIABLE: "100", "PERDURE_ACTIVITIES_ASYNC_MAX": "20", "PERDURE_ACTIVITIES_PLAIN_MAX": "20"}
     return Weather("a flood", (OF_FLOODS,), seconds, seed, instances=4, variables=slow)
+
+
+def storms(seed: int, seconds: float) -> Sequence[Weather]:
+    """All that `make chaos` lets rage."""
+    return (
+        storm_on_one(seed, seconds, small_disk=True),
+        storm_on_the_way(seed, seconds),
+        storm_on_three(seed, seconds),
+        storm_of_trims(seed, seconds),
+        storm_from_within(seed, seconds),
+        flood_of_starts(seed, seconds),
+    )

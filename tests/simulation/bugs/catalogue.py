@@ -183,6 +183,11 @@ EFFECTS = (
         ),
     ),
     Bug(
+        "what kills its owners is never poison",
+        ("C24",),
+        (Edit("partitions.deaths:Deaths.is_poison", ">= LONE_DEATHS_MAX", ">= 1_000"),),
+    ),
+    Bug(
         "a partition crashes now and then",
         ("C18",),
         (
