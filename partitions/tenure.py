@@ -116,6 +116,7 @@ class Tenure:
 
     def round(self) -> bool:
         """One round; true if anything was done. Raises EpochEnded."""
+        now_ms = self._now_ms()
         # 1. Reports in order; what they confirm becomes visible: store, then effects, then replies (R4, R5).
         worked = self._confirmation.take(self._epoch.take_confirmed())
         self._check_progress(worked)
@@ -124,7 +125,6 @@ class Tenure:
         if self._epoch.full or self._is_full():
             return worked
         # 3. Mail; with care a part of it, once the log says what is tried (R13).
-        now_ms = self._now_ms()
         mail = self._take_mail(now_ms) if self._care is None else self._take_portion(self._care, now_ms)
         # 4. A turn on the tip for each instance that has mail, or has facts that its code may see now.
         for name, waiting in mail.mail.items():

@@ -244,7 +244,13 @@ MESSAGES = (
     Bug(
         "consumption is the mark alone",
         ("C15",),
-        (Edit("partitions.state:PartitionState.apply_consumed", "above.update(offsets)", "above.update(())"),),
+        (
+            Edit(
+                "partitions.state:PartitionState.apply_consumed",
+                "offset for offset in offsets if offset >= self.inbox_mark",
+                "()",
+            ),
+        ),
         under={Fault.APPEND_LOST: 0.1, Fault.MESSAGE_STUCK: 0.1},
     ),
     Bug(
@@ -310,7 +316,7 @@ TIME = (
         (
             Edit(
                 "partitions.holdings:PartitionTime.now_ms",
-                "if wall_ms <= now_ms:",
+                "if wall_ms <= now_ms or self.leap_ms:",
                 "if True:\n        return wall_ms\n    if False:",
             ),
         ),
