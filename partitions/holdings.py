@@ -164,7 +164,7 @@ class Holdings:
         )
         self.timers = TimerQueue(recovered.store, self.time.now_ms())
         self.replies = Replies(parts.log.publisher, partition)
-        self.queries = Queries(recovered.store, partition, self.replies)
+        self.queries = Queries(recovered.store, partition, self.replies, parts.clock)
         self.outbox = Outbox(parts.log.publisher)
         self.archive = Archive(
             parts.log.snapshots, partition, recovered.store, settings.snapshot_records_min, self._count_snapshot

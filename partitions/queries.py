@@ -17,10 +17,10 @@ from .header import InstanceHeader, header_view, read_header
 from .index import decode_list_query, list_instances
 from .keys import ANCHOR, end_of, history_prefix
 from .ledger import decode_stored_turn
-from .ports import BufferFull, Publisher, Store
+from .ports import BufferFull, Clock, Publisher, Store
 from .state import decode_anchor
+from .watchers import Watchers
 
-WAITERS_MAX = 100_000
 HISTORY_REPLY_BYTES_MAX = 900_000
 
 
@@ -43,12 +43,11 @@ class Replies:
 class Queries:
     """Answers reads from the store of one partition."""
 
-    def __init__(self, store: Store, partition: int, replies: Replies) -> None:
+    def __init__(self, store: Store, partition: int, replies: Replies, clock: Clock) -> None:
         self._store = store
         self._partition = partition
         self._replies = replies
-        self._waiters: dict[str, dict[tuple[ReplyTo, str], None]] = {}
-        self._waiting = 0
+        self.watchers = Watchers(clock)
         self.barriers: list[Inbound] = []
 
     def ask(self, message: Inbound, as_of: int) -> None:
@@ -126,28 +125,21 @@ class Queries:
             self._replies.send(message.reply_to, message.request_id, ReplyCode.NOT_FOUND, text, as_of)
         elif header.status.terminal:
             self._replies.send(message.reply_to, message.request_id, ReplyCode.ENDED, self._view(header, as_of), as_of)
-        elif self._waiting < WAITERS_MAX:  # beyond it the client asks again, as it does in any case
-            waiting = self._waiters.setdefault(message.instance_id, {})
-            self._waiting -= len(waiting)
-            waiting[message.reply_to, message.request_id] = None
-            self._waiting += len(waiting)
+        else:
+            self.watchers.add(message.instance_id, message.reply_to, message.request_id)
 
     def tell_ended(self, headers: Iterable[InstanceHeader], as_of: int) -> None:
         """These instances have just ended."""
         for header in headers:
-            if header.instance_id in self._waiters:
-                self._tell(header.instance_id, ReplyCode.ENDED, self._view(header, as_of), as_of)
+            watching = self.watchers.take(header.instance_id)
+            body = self._view(header, as_of) if watching else b""
+            for to, request_id in watching:
+                self._replies.send(to, request_id, ReplyCode.ENDED, body, as_of)
 
     def tell_forgotten(self, instance_id: str, as_of: int) -> None:
         """The instance was purged while it ran: there is no end to wait for."""
-        if instance_id in self._waiters:
-            self._tell(instance_id, ReplyCode.NOT_FOUND, _no_instance(instance_id), as_of)
-
-    def _tell(self, instance_id: str, code: ReplyCode, body: bytes, as_of: int) -> None:
-        waiting = self._waiters.pop(instance_id)
-        self._waiting -= len(waiting)
-        for to, request_id in waiting:
-            self._replies.send(to, request_id, code, body, as_of)
+        for to, request_id in self.watchers.take(instance_id):
+            self._replies.send(to, request_id, ReplyCode.NOT_FOUND, _no_instance(instance_id), as_of)
 
 
 def _no_instance(instance_id: str) -> bytes:

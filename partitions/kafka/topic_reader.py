@@ -63,10 +63,11 @@ class KafkaTopicReader:
             self._consumer.resume([TopicPartition(self._topic, partition)])
 
     def take(self, records_max: int) -> Sequence[tuple[int, LogRecord]]:
-        if not self._positions or self._consumer is None:
+        if self._consumer is None:
             return ()
+        # Also where nothing is open: the client tells of its troubles there too, and what is held ends every wait.
         messages = [self._held.popleft() for _ in range(min(len(self._held), records_max))]
-        if len(messages) < records_max:
+        if self._positions and len(messages) < records_max:
             messages += self._consumer.consume(records_max - len(messages), 0)
         taken: list[tuple[int, LogRecord]] = []
         for message in messages:

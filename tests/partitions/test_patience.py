@@ -1,9 +1,11 @@
 """An engine whose brokers are away does not stand still for each of its partitions in turn."""
 
 import pytest
+from confluent_kafka import KafkaError, Message
 
 from perdure.partitions.kafka import KafkaSettings, history, patience
 from perdure.partitions.kafka.patience import SHORT_SECONDS, Patience
+from perdure.partitions.kafka.topic_reader import KafkaTopicReader
 from perdure.partitions.ports import LogRefused, LogSpan, LogUnavailable
 
 SETTINGS = KafkaSettings("127.0.0.1:1", "hub")
@@ -61,3 +63,16 @@ def test_many_partitions_ask_a_dead_broker_once(monkeypatch: pytest.MonkeyPatch)
     reads.close()
 
     assert [0] == asked
+
+
+def test_a_trouble_that_is_told_where_nothing_is_read_keeps_no_engine_awake() -> None:
+    """A worker without a partition of its own hears of its brokers too; what nobody takes would end every wait at once."""
+    reader = KafkaTopicReader(SETTINGS, "hub.inbox", committed=True)
+    reader.open(0, 0)
+    reader.close(0)
+    reader._held.append(Message(error=KafkaError(KafkaError._ALL_BROKERS_DOWN, "all brokers are down")))
+    assert reader.has_records
+
+    assert () == tuple(reader.take(10))
+    assert not reader.has_records
+    reader.leave()

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from perdure.partitions.queries import HISTORY_REPLY_BYTES_MAX
+from perdure.partitions.watchers import WATCH_SECONDS, Watchers
 from perdure.schemas.codec import encode_inbound
 from perdure.schemas.messages import (
     Inbound,
@@ -19,7 +20,7 @@ from perdure.schemas.messages import (
     Start,
     Terminate,
 )
-from tests.partitions.cluster import Cluster, Member
+from tests.partitions.cluster import Clock, Cluster, Member
 
 WAIT = Query(QueryKind.WAIT)
 BARRIER = Query(QueryKind.BARRIER)
@@ -106,6 +107,35 @@ def test_who_waits_for_an_instance_that_is_purged_while_it_runs_does_not_wait_fo
 
     assert [ReplyCode.NOT_FOUND] == [reply.code for reply in cluster.replies("wait")]
     assert {} == cluster.view("a")
+
+
+def test_who_has_not_asked_again_for_long_waits_no_more(cluster: Cluster, member: Member) -> None:
+    """A client that polls for an instance which lives for years leaves a watch behind with each poll."""
+    cluster.send("a", Start("listen", b"1"))
+    cluster.settle(5)
+    for number in range(30):
+        send_query(cluster, WAIT, "a", f"poll-{number}")
+        send_query(cluster, WAIT, "a", "patient")
+        cluster.settle(2)
+        cluster.clock.now_ms += 20_000
+    assert len(member.holdings().queries.watchers) <= 2 + WATCH_SECONDS / 20
+    cluster.send("a", RaiseEvent("go", b"1"))
+    cluster.settle()
+
+    assert [ReplyCode.ENDED] == [reply.code for reply in cluster.replies("patient")]
+    assert [ReplyCode.ENDED] == [reply.code for reply in cluster.replies("poll-29")]
+    assert [] == cluster.replies("poll-0")
+
+
+def test_beyond_a_number_who_asked_longest_ago_is_forgotten() -> None:
+    watchers = Watchers(Clock(), count_max=3)
+    for number in (1, 2, 3, 1, 4):
+        watchers.add(f"instance-{number}", ReplyTo("client", 0), "wait")
+
+    assert 3 == len(watchers)
+    assert [] == watchers.take("instance-2")
+    assert all([(ReplyTo("client", 0), "wait")] == watchers.take(f"instance-{number}") for number in (1, 3, 4))
+    assert 0 == len(watchers)
 
 
 def test_a_wait_is_over_however_the_instance_ends(cluster: Cluster, member: Member) -> None:

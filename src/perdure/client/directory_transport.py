@@ -6,6 +6,7 @@ from typing import NoReturn, cast
 
 import orjson
 
+from perdure.clock import SystemClock
 from perdure.errors import HubRefused, HubUnavailable
 from perdure.partitions.embedded.reader import EmbeddedReader
 from perdure.partitions.partitioner import partition_of
@@ -101,7 +102,7 @@ class DirectoryTransport:
     def _answer(self, partition: int, instance_id: str, query: Query) -> tuple[int, bytes]:
         store, as_of = self._view(partition)
         # A read sends no replies, so there is nobody to give it.
-        return Queries(store, partition, cast("Replies", None)).read(instance_id, query, as_of)
+        return Queries(store, partition, cast("Replies", None), SystemClock()).read(instance_id, query, as_of)
 
     def _view(self, partition: int) -> tuple[Store, int]:
         if partition not in self._views:
