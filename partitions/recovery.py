@@ -197,20 +197,19 @@ def _trusted(log: Log, partition: int, store: Store | None) -> tuple[Anchor, Par
 def _is_anchored(log: Log, partition: int, anchor: Anchor) -> bool:
     """Read the record that the store names and compare identity and digest (R14)."""
     identity, span = log.identity, log.span_history(partition)
-    if (anchor.cluster_id, anchor.topic_id, anchor.partition) != (
-        identity.cluster_id,
-        identity.history_topic_id,
-        partition,
-    ):
+    theirs = (identity.cluster_id, identity.history_topic_id, partition)
+    if (anchor.cluster_id, anchor.topic_id, anchor.partition) != theirs:
+        _log.warning("store discarded", partition=partition, reason="it is of another partition, topic or cluster")
         return False
-    if not span.start <= anchor.offset < span.end:
+    if anchor.offset < span.start:
         return False
-    record = next(iter(log.read_history(partition, anchor.offset, anchor.offset + 1)), None)
-    return (
-        record is not None
-        and record.value is not None
-        and extend_digest(anchor.previous, record.value) == anchor.digest
-    )
+    if anchor.offset < span.end:
+        record = next(iter(log.read_history(partition, anchor.offset, anchor.offset + 1)), None)
+        if record is not None and extend_digest(anchor.previous, record.value or b"") == anchor.digest:
+            return True
+    # Only what was acknowledged is in a store. The log is the truth all the same.
+    _log.error("history.records_gone", partition=partition, store=anchor.offset, end=span.end)
+    return False
 
 
 def _begin(log: Log, opened: _Opened, partition: int, end: int) -> tuple[CatchUp, int]:

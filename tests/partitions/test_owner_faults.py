@@ -216,9 +216,11 @@ def test_a_log_that_was_cut_back_ends_the_epoch_and_recovery_discards_the_store(
     cluster.kill(member)
     cluster.hub.journal("history", 0).cut(2)
     cluster.histories[0].restart()
-    again = cluster.join("worker-2", stores=member.stores)
-    cluster.until(again.owns, milliseconds=50)
+    with structlog.testing.capture_logs() as logs:
+        again = cluster.join("worker-2", stores=member.stores)
+        cluster.until(again.owns, milliseconds=50)
 
+    assert [("error", 4, 3)] == [(each["log_level"], each["store"], each["end"]) for each in logs if "store" in each]
     assert "a" not in cluster.ended()
     finish(cluster, "a")
 
