@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from pathlib import Path
 
 from tests.broker import LocalBroker, NoBroker, own_broker
 from tests.brokers import proxied_broker, three_brokers
+from tests.checkers.evidence import Violation
 
 from .crashes import all_cases, embedded_ground, kafka_ground, try_cases
 from .disks import can_mount
@@ -104,6 +107,17 @@ CHAPTERS: Mapping[str, Callable[[Terms], list[Verdict]]] = {
 }
 
 
+def try_chapter(name: str, terms: Terms) -> list[Verdict]:
+    """A chapter that breaks is a failure, and the others are tried all the same. Raises NoBroker."""
+    try:
+        return CHAPTERS[name](terms)
+    except NoBroker:
+        raise
+    except Exception as error:  # noqa: BLE001 - it is told with all the rest
+        traceback.print_exc()
+        return [Verdict(name, [Violation("C18", f"it broke: {error!r}")], Counter())]
+
+
 @contextmanager
 def one_broker() -> Iterator[Site]:
     broker = own_broker()
@@ -130,7 +144,7 @@ def main() -> int:
     tally = Tally(began=time.monotonic())
     try:
         for chapter in chapters:
-            tally.take(chapter, CHAPTERS[chapter](terms))
+            tally.take(chapter, try_chapter(chapter, terms))
     except NoBroker as error:
         print(f"no Kafka here: {error}")
         return 1

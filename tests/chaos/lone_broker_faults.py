@@ -4,12 +4,14 @@ import asyncio
 import time
 from collections.abc import Mapping
 
-from confluent_kafka import Consumer, TopicPartition
+from perdure.partitions.kafka.history import TopicReads
+from perdure.partitions.ports import LogUnavailable
 
 from .processes import Expected
 from .stage import Fault, Stage
 
 TRIMMED_SECONDS_MAX = 40.0
+ANSWER_SECONDS_MAX = 60.0
 
 
 async def move_start_back(stage: Stage) -> None:
@@ -37,16 +39,17 @@ def _wait_for_trims(stage: Stage) -> Mapping[int, int]:
 
 def _starts(stage: Stage) -> Mapping[int, int]:
     """Where the history of each partition begins."""
-    settings = stage.ground.settings
-    consumer = Consumer({"bootstrap.servers": settings.servers, "group.id": "chaos-looks", "log_level": 0})
+    reads, topic = TopicReads(stage.ground.settings), stage.ground.settings.topics.history
+    until = time.monotonic() + ANSWER_SECONDS_MAX
     try:
-        partitions = range(stage.ground.terms.partitions)
-        return {
-            each: consumer.get_watermark_offsets(TopicPartition(settings.topics.history, each), timeout=20)[0]
-            for each in partitions
-        }
+        while True:
+            try:
+                return {each: reads.span(topic, each).start for each in range(stage.ground.terms.partitions)}
+            except LogUnavailable:  # a broker that has just come back leads nothing yet
+                if time.monotonic() > until:
+                    raise
     finally:
-        consumer.close()
+        reads.close()
 
 
 OF_LONE_BROKERS: Mapping[str, Fault] = {"broker.start-moved-back": move_start_back}
