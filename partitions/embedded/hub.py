@@ -113,7 +113,7 @@ class EmbeddedHub:
         self._failure: str | None = None
         self._closing = False
         self._work = Signal()
-        self._flusher = Thread(target=self._flush_until_closed, name="perdure-log-flusher", daemon=True)
+        self._flusher = Thread(target=self._run_flusher, name="perdure-log-flusher", daemon=True)
         self._flusher.start()
 
     def send(
@@ -198,6 +198,14 @@ class EmbeddedHub:
         for topic in self._topics.values():
             topic.journal.close()
         self._directory_lock.close()
+
+    def _run_flusher(self) -> None:
+        try:
+            self._flush_until_closed()
+        except Exception as error:  # noqa: BLE001 - a bug of ours; in silence everybody would wait for reports that never come
+            _log.error("log flusher ended", directory=str(self.directory), exc_info=error)
+            for topic in self._topics.values():
+                self._fail(topic, [], error)
 
     def _flush_until_closed(self) -> None:
         while True:

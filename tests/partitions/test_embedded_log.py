@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
 from perdure.partitions.embedded import EmbeddedHub, EmbeddedLog
 from perdure.partitions.embedded.frames import BATCH_MAGIC
+from perdure.partitions.embedded.hub import HISTORY
 from perdure.partitions.ports import (
     HubMissing,
     HubRefused,
@@ -446,6 +448,36 @@ def test_a_client_on_its_own_thread_shares_the_hub(tmp_path: Path) -> None:
     assert [b"hello"] == [record.value for _, record in log.inbox.take(10)]
     assert [Report(0)] == append(log, [b"still open"])
     log.close()
+
+
+def test_a_bug_on_the_flushers_thread_is_told_to_everybody_who_sends(tmp_path: Path) -> None:
+    """Without it nothing would be reported any more, neither landed nor failed."""
+
+    class Broken:
+        def landed(self, _offset: int, /) -> None:
+            raise RuntimeError("a bug")
+
+        def failed(self, _error: str, /) -> None:
+            raise AssertionError
+
+    class Told:
+        def __init__(self) -> None:
+            self.errors: SimpleQueue[str] = SimpleQueue()
+
+        def landed(self, _offset: int, /) -> None:
+            raise AssertionError
+
+        def failed(self, error: str, /) -> None:
+            self.errors.put(error)
+
+    hub = EmbeddedHub(tmp_path, partition_count=1)
+    hub.send(HISTORY, 0, "a", b"1", Broken())
+    hub._flusher.join(PATIENCE_SECONDS)
+    told = Told()
+    hub.send(HISTORY, 0, "a", b"2", told)
+
+    assert "a bug" in told.errors.get(timeout=PATIENCE_SECONDS)
+    hub.close()
 
 
 def test_waiting_costs_no_processor_time(tmp_path: Path) -> None:
