@@ -9,7 +9,7 @@ import pytest
 from perdure.audit import audit_records, read_log
 from perdure.client import Client
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
-from tests.broker import Broker
+from tests.broker import Broker, LocalBroker
 from tests.e2e.workers import WorkerProcess, until
 
 pytestmark = pytest.mark.kafka
@@ -102,3 +102,26 @@ def test_a_worker_waits_for_its_broker_at_the_start_and_in_the_middle_and_loses_
     log = KafkaLog.open_reader(settings)
     assert () == audit_records(read_log(log)).findings
     log.close()
+
+
+def test_a_broker_that_is_restarted_in_order_costs_nothing_but_time(
+    mortal_broker: Broker, settings: KafkaSettings, start_worker: Callable[[], WorkerProcess]
+) -> None:
+    if not isinstance(mortal_broker, LocalBroker):
+        pytest.skip("a broker in a container is only killed here")
+    worker = start_worker()
+    worker.wait_until_ready()
+    with Client.kafka(settings.hub, settings.servers, timeout=60) as client:
+        busy = [client.start("busy", number) for number in range(20)]
+        for _ in range(2):
+            mortal_broker.pause()
+            mortal_broker.start()
+            assert 5 == client.start("busy", -55).result(60)
+        assert [number + 60 for number in range(20)] == [handle.result(60) for handle in busy]
+    worker.terminate()
+    assert 0 == worker.wait()
+    log = KafkaLog.open_reader(settings)
+    audit = audit_records(read_log(log))
+    log.close()
+    assert () == audit.findings
+    assert 0 == audit.counts.activities_redispatched

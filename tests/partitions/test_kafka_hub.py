@@ -1,5 +1,6 @@
 """Hubs on Kafka: creating, describing, and refusing what would lose records."""
 
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -7,7 +8,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -264,6 +265,38 @@ def test_what_the_protocol_fixes_cannot_be_set(name: str) -> None:
 def test_a_property_that_librdkafka_does_not_take_is_refused(properties: dict[str, str | int], message: str) -> None:
     with pytest.raises(HubRefused, match=message):
         KafkaLog.open(KafkaSettings("127.0.0.1:1", "hub", properties))
+
+
+@pytest.mark.kafka
+def test_every_producer_and_reader_of_a_hub_is_as_the_protocol_wants_it(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[tuple[str, dict[str, Any]]] = []
+    module = sys.modules[KafkaSettings.__module__]
+    for kind in (Producer, Consumer):
+
+        def make(config: dict[str, Any], kind: Any = kind, **options: Any) -> Any:
+            made.append((kind.__name__, config))
+            return kind(config, **options)
+
+        monkeypatch.setattr(module, kind.__name__, make)
+    create_hub(settings, 1, 1)
+    log = KafkaLog.open(settings)
+    writer = log.open_history(0)
+    log.inbox.open(0, 0)
+    list(log.read_history(0, 0, log.span_history(0).end))
+    writer.close()
+    log.close()
+
+    producers = [config for kind, config in made if kind == "Producer"]
+    assert len(producers) >= 2
+    assert {("all", True)} == {(config["acks"], config["enable.idempotence"]) for config in producers}
+    assert not any("transactional.id" in config for _, config in made)
+    readers = {config["isolation.level"]: config for kind, config in made if kind == "Consumer"}
+    assert {"read_committed", "read_uncommitted"} == readers.keys()
+    assert {("error", False)} == {
+        (config["auto.offset.reset"], config["enable.auto.commit"]) for config in readers.values()
+    }
 
 
 @pytest.mark.kafka
