@@ -5,7 +5,10 @@
 KEPT = HYPOTHESIS_STORAGE_DIRECTORY="$$PWD/build/hypothesis" PYTHONPYCACHEPREFIX="$$PWD/build/pycache"
 PY = $(KEPT) build/venv/bin/python
 GUARDED = PERDURE_GUARD_VALUES=1 # schemas/frozen.py
+# Tests wait more than they compute, so that two at a time are faster on one core, too. A file's tests share what they set up.
+TESTS = $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
 PIP = $(PY) -m pip --disable-pip-version-check --quiet install
+WORKERS = 2
 BENCH = full
 KILLS = 20
 RUNS = 1000
@@ -21,11 +24,11 @@ demo: setup ## index real text while scheduled tasks run, through SIGKILLs, on t
 demo-kafka: setup ## the same on a real broker, with one of two worker processes killed for good
 	@$(PY) -m workloads.demo --kafka
 
-test: setup ## run every test; those for a real Kafka where Docker, or Java 17 with Maven, can start one
-	@$(GUARDED) $(PY) -m pytest
+test: setup ## run every test, two at a time (WORKERS=2); those for a real Kafka where Docker, or Java 17 with Maven, can start one
+	@$(GUARDED) $(TESTS)
 
 check: check-static ## check format, lint and types, and run the tests that need no broker
-	@$(GUARDED) $(PY) -m pytest -m "not kafka"
+	@$(GUARDED) $(TESTS) -m "not kafka"
 
 check-static: build/venv/installed ## check format, lint and types only
 	@$(PY) -m ruff format --check

@@ -1,11 +1,16 @@
-"""The last line of every test run: how many of the tests that need a real Kafka ran, and why the others did not."""
+"""The last line of every test run: how many of the tests that need a real Kafka ran, and why the others did not.
+
+Under `pytest -n 2` each of the two counts its own, and who started them adds up.
+"""
 
 import os
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 REASON_CHARACTERS_MAX = 300
+COUNTED = "real-kafka"
 
 
 class RealKafkaCount:
@@ -32,6 +37,11 @@ class RealKafkaCount:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None:
+            output[COUNTED] = [sorted(self._chosen), sorted(self._ran), list(self._reasons)]
+            yield
+            return
         required = os.environ.get("PERDURE_REQUIRE_KAFKA") == "1"
         if required and self._ran != self._chosen and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -39,6 +49,14 @@ class RealKafkaCount:
         if not session.config.option.collectonly:
             writer = session.config.get_terminal_writer()
             writer.line(f"real Kafka: {len(self._ran)} of {len(self._chosen)} run ({self._reason()})")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        # One that died has no output; that its test failed is reported by pytest-xdist.
+        chosen, ran, reasons = getattr(node, "workeroutput", {}).get(COUNTED, ([], [], []))
+        self._chosen.update(chosen)
+        self._ran.update(ran)
+        self._reasons.update(dict.fromkeys(reasons))
 
     def _reason(self) -> str:
         if not self._chosen:

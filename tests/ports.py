@@ -8,12 +8,14 @@ from contextlib import ExitStack, contextmanager, suppress
 # Below those that a system gives out by itself (Linux from 32768, macOS from 49152). A client that tries such a port again and again
 # would in the end be given it as its own, connect to itself, and keep the port from the server that comes back there.
 _FIRST, _END = 15_000, 32_000
+# Under a test's seed, two processes would choose the same.
+_random = random.SystemRandom()
 
 
 def free_ports(count: int) -> list[int]:
     """Ports in a row that were free a moment ago, and that only another call of this can take."""
     while True:
-        first = random.randrange(_FIRST, _END - count)
+        first = _random.randrange(_FIRST, _END - count)
         ports = [*range(first, first + count)]
         with ExitStack() as held, suppress(OSError):
             for port in ports:

@@ -142,9 +142,10 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines()
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize(("required", "code"), [("", 0), ("1", 1)])
 def test_the_last_line_of_a_run_says_how_many_ran_and_why_not_all(
-    fake: Fake, tmp_path: Path, required: str, code: int
+    fake: Fake, tmp_path: Path, required: str, code: int, workers: str
 ) -> None:
     fake("docker", NO_ENGINE)
     fake("java", NO_RUNTIME)
@@ -155,6 +156,8 @@ def test_the_last_line_of_a_run_says_how_many_ran_and_why_not_all(
         "-q",
         "-o",
         f"cache_dir={tmp_path}",
+        "-n",
+        workers,
         "tests/partitions/test_kafka_log.py",
     ]
     environment = {**os.environ, "PERDURE_REQUIRE_KAFKA": required}
