@@ -5,8 +5,10 @@ import re
 import runpy
 import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -103,8 +105,9 @@ def test_the_client_of_the_readme_starts_and_waits(
     code: dict[str, Any], url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PERDURE_URL", url)
+    monkeypatch.setitem(sys.modules, "app", SimpleNamespace(**code))
 
-    exec(SECOND, {"welcome": code["welcome"]})
+    exec(SECOND, {})
 
     assert "['hello Ada', 'hello Grace']" in capsys.readouterr().out.splitlines()
 
