@@ -1,12 +1,12 @@
 """An owner that carries forward, names bases and trims in a wrong way, in one way after the other: each is reported (R15)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
 
-from perdure.audit import audit_records
-from perdure.partitions.ports import LogRecord
+from perdure.audit import audit_records, read_log
+from perdure.partitions.ports import HubIdentity, LogRecord, LogSpan, LogTruncated
 from perdure.schemas import events as ev
 from perdure.schemas.codec import decode_envelope, encode_carried, encode_checkpoint
 from perdure.schemas.records import (
@@ -58,13 +58,16 @@ def trimmed_forge() -> tuple[Forge, int]:
     return forge, base
 
 
-def findings_from(forge: Forge, start: int) -> list[tuple[int, str]]:
-    """What an audit of the log from `start` on finds."""
-    records = [
+def records_of(forge: Forge) -> list[LogRecord]:
+    return [
         LogRecord(offset, key.encode(), value, 0)
         for offset, (key, value) in enumerate(zip(forge.keys, forge.values, strict=True))
     ]
-    report = audit_records({0: records[start:]})
+
+
+def findings_from(forge: Forge, start: int) -> list[tuple[int, str]]:
+    """What an audit of the log from `start` on finds."""
+    report = audit_records({0: records_of(forge)[start:]})
     return [(each.offset, each.message) for each in report.findings]
 
 
@@ -84,6 +87,50 @@ def test_the_report_says_where_the_evidence_begins() -> None:
     assert {} == audit_records({0: records}).begins_at
     assert {0: base} == audit_records({0: records[2:]}).begins_at
     assert {"0": base} == audit_records({0: records[base:]}).as_json()["evidence_begins_at"]
+
+
+class Trimmed:
+    """A living hub's log of one partition, whose owner names a base and trims to it while it is read for the `at`th time."""
+
+    def __init__(self, forge: Forge, base: int, at: int) -> None:
+        self.identity = HubIdentity("hub", "cluster", "topic", 1)
+        self._records = records_of(forge)
+        self._named, self._base, self._start = len(self._records) - 1, base, 0
+        self._reads_left = at
+
+    def span_history(self, _partition: int) -> LogSpan:
+        return LogSpan(self._start, len(self._records) if self._start else self._named)
+
+    def read_history(self, _partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        self._reads_left -= 1
+        for record in self._records[start:end]:
+            if self._reads_left == 0 and record.offset == 1:
+                self._start = self._base
+            if record.offset < self._start:
+                raise LogTruncated(f"offset {record.offset} went while it was read")
+            yield record
+
+
+@pytest.mark.parametrize(("start", "at"), [(0, 2), (1, 1), (1, 2), (1, 3), (1, 4)])
+def test_a_log_that_is_trimmed_while_it_is_audited_is_audited_from_where_it_begins_then(start: int, at: int) -> None:
+    """Also where it was trimmed before, so that its beginning is looked for first."""
+    forge, base = trimmed_forge()
+    log = Trimmed(forge, base, at)
+    log._start = start
+    report = audit_records(read_log(log))
+
+    assert {0: base} == report.begins_at
+    assert () == report.findings
+
+
+def test_a_log_that_lost_its_end_while_it_is_audited_is_no_trim() -> None:
+    class Lost(Trimmed):
+        def read_history(self, _partition: int, start: int, end: int) -> Iterator[LogRecord]:
+            raise LogTruncated(f"[{start}, {end}) was asked for")
+
+    forge, base = trimmed_forge()
+    with pytest.raises(LogTruncated, match="was asked for"):
+        audit_records(read_log(Lost(forge, base, 1)))
 
 
 def test_a_log_that_was_cut_and_names_no_base_is_broken() -> None:

@@ -6,8 +6,10 @@ a last record that was changed, shows only against a head that was kept elsewher
 
 from collections.abc import Iterable
 
+from perdure.partitions.ports import LogRecord, LogTruncated
+
 from .decisions import Decisions, ReplayedCode
-from .export import ExportError, History, Records, find_beginning, read_export, read_log, write_export
+from .export import ExportError, History, Living, Records, find_beginning, read_export, read_log, write_export
 from .partition import PartitionAudit, Scope
 from .report import AuditReport, Blame, Counts, Finding, Head
 
@@ -19,6 +21,7 @@ __all__ = [
     "Finding",
     "Head",
     "History",
+    "Living",
     "Records",
     "ReplayedCode",
     "audit_records",
@@ -40,13 +43,7 @@ def audit_records(
     audits: list[PartitionAudit] = []
     for partition in sorted({*records, *(head.partition for head in heads)}):
         own = tuple(head for head in heads if head.partition == partition)
-        stretch = records.get(partition, ())
-        scope = Scope(own, only, find_beginning(stretch))
-        audit = PartitionAudit(partition, Decisions(code) if code is not None else None, scope)
-        for record in stretch:
-            audit.take(record)
-        audit.finish()
-        audits.append(audit)
+        audits.append(_audit_partition(partition, records.get(partition, ()), code, (own, only)))
     counts = Counts()
     for audit in audits:
         counts.add(audit.counts)
@@ -57,3 +54,21 @@ def audit_records(
         heads=tuple(audit.head for audit in audits if audit.head is not None),
         begins_at={audit.partition: audit.begins_at for audit in audits if audit.begins_at},
     )
+
+
+def _audit_partition(
+    partition: int, stretch: Iterable[LogRecord], code: ReplayedCode | None, wanted: tuple[tuple[Head, ...], str | None]
+) -> PartitionAudit:
+    """One partition, from a beginning that is still there at the end: where its owner trims it meanwhile (R15), all of it anew."""
+    while True:
+        try:
+            scope = Scope(*wanted, find_beginning(stretch))
+            audit = PartitionAudit(partition, Decisions(code) if code is not None else None, scope)
+            for record in stretch:
+                audit.take(record)
+        except LogTruncated:
+            if not isinstance(stretch, Living) or not stretch.look_again():
+                raise
+        else:
+            audit.finish()
+            return audit

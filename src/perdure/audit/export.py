@@ -3,7 +3,7 @@
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
 import orjson
 
@@ -29,6 +29,15 @@ class History(Protocol):
     def read_history(self, partition: int, start: int, end: int, /) -> Iterator[LogRecord]: ...
 
 
+@runtime_checkable
+class Living(Protocol):
+    """Records of a log whose owner may trim it while they are read."""
+
+    def __iter__(self) -> Iterator[LogRecord]: ...
+
+    def look_again(self) -> bool: ...
+
+
 class _Stretch:
     """One partition's history as it was at first, to be read as often as it takes."""
 
@@ -39,6 +48,11 @@ class _Stretch:
 
     def __iter__(self) -> Iterator[LogRecord]:
         return self._history.read_history(self._partition, self._span.start, self._span.end)
+
+    def look_again(self) -> bool:
+        """From here on it is as it is now; True if some of it was let go of since (R15)."""
+        before, self._span = self._span, self._history.span_history(self._partition)
+        return self._span.start > before.start
 
 
 def read_log(history: History, partitions: Iterable[int] | None = None) -> dict[int, Iterable[LogRecord]]:

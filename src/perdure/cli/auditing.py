@@ -143,6 +143,12 @@ class _Watched:
             yield record
             self._progress.advance(self._task)
 
+    def look_again(self) -> bool:
+        """The records were trimmed while they were read: the bar begins anew where they do."""
+        from perdure.audit import Living
+
+        return isinstance(self._records, Living) and self._records.look_again()
+
 
 def _export(records: "Records", export: Path) -> int:
     from perdure.audit import write_export
