@@ -76,6 +76,6 @@ OF_BROKERS: Mapping[str, Fault] = {
     "broker.one-away": take_one_away,
     "broker.frozen": freeze_broker,
 }
-_AWAY = {r"FAIL .*": "", r"partition\.checkpoint_late": ""}
+_AWAY = {r"FAIL .*": "", r"partition\.checkpoint_late|hub\.unavailable": ""}
 EXPECTED: Mapping[str, Expected] = dict.fromkeys(OF_BROKERS, _AWAY)
 """What these make a process cry at error level: the client's own complaints, and that no checkpoint could be appended."""

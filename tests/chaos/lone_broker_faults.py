@@ -53,6 +53,6 @@ def _starts(stage: Stage) -> Mapping[int, int]:
 
 
 OF_LONE_BROKERS: Mapping[str, Fault] = {"broker.start-moved-back": move_start_back}
-_AWAY = {r"FAIL .*": "", r"partition\.checkpoint_late": ""}
+_AWAY = {r"FAIL .*": "", r"partition\.checkpoint_late|hub\.unavailable": ""}
 EXPECTED: Mapping[str, Expected] = {"broker.killed": _AWAY}
 """What this makes a process cry at error level."""

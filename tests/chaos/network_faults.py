@@ -49,6 +49,6 @@ _TROUBLES = (
     _Trouble("network.half-closed-to-worker", "half-closed", lambda proxy, _: proxy.half_close(Way.DOWN)),
 )
 OF_NETWORKS: Mapping[str, Fault] = {trouble.name: trouble for trouble in _TROUBLES}
-_AWAY = {r"FAIL .*": "", r"partition\.checkpoint_late": ""}
+_AWAY = {r"FAIL .*": "", r"partition\.checkpoint_late|hub\.unavailable": ""}
 EXPECTED: Mapping[str, Expected] = dict.fromkeys(OF_NETWORKS, _AWAY)
 """What these make a process cry at error level: the client's own complaints, and that no checkpoint could be appended."""
