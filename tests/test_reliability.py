@@ -2,6 +2,7 @@
 does not apply. Checked by reading, not by running."""
 
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
@@ -80,3 +81,13 @@ def row(number: str) -> str:
 )
 def test_a_row_that_is_missing_doubled_empty_or_untrue_is_found(old: str, new: str, flaw: str) -> None:
     assert any(found.startswith(flaw) for found in flaws_of(TEXT.replace(old, new)))
+
+
+def test_every_commit_of_the_record_can_be_checked_out() -> None:
+    """A stranger is to run any line again."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("no history here")
+    commits = set(re.findall(r"`([0-9a-f]{7,40})`", TEXT))
+    known = subprocess.run(["git", "log", "--format=%H", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert [] == [commit for commit in commits if f"\n{commit}" not in f"\n{known.stdout}"]
