@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from itertools import count
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def until(done: Callable[[], bool]) -> None:
 
 
 class Behind(AdminClient):
-    """Asks for settings, at first, a broker that has not heard of the new topics."""
+    """Asks for settings, at first, a broker that has not heard of the new topics. A second client would find it no wiser."""
 
     asked = 0
 
@@ -84,6 +85,19 @@ def test_a_hub_is_created_though_one_of_the_brokers_hears_of_it_late(
     settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("perdure.partitions.kafka.settings.AdminClient", Behind)
+
+    assert 2 == create_hub(settings, 2, 1).identity.partition_count
+
+
+@pytest.mark.kafka
+def test_a_broker_that_takes_all_the_time_to_say_that_it_has_not_heard_is_asked_once_more(
+    settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hours = count(step=3600.0)
+    monkeypatch.setattr("perdure.partitions.kafka.settings.AdminClient", Behind)
+    monkeypatch.setattr(
+        "perdure.partitions.kafka.admin.time", SimpleNamespace(monotonic=lambda: next(hours), sleep=time.sleep)
+    )
 
     assert 2 == create_hub(settings, 2, 1).identity.partition_count
 
