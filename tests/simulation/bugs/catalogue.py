@@ -54,7 +54,7 @@ OWNERSHIP = (
         "an offset without the epoch",
         ("C7",),
         (Edit("partitions.reader:_judge", "if envelope.epoch != state.epoch:", "if False:"),),
-        under={Fault.APPEND_SWALLOWED: 0.1, Fault.APPEND_STUCK: 0.1},
+        under={Fault.APPEND_LOST: 0.05, Fault.APPEND_DELAYED: 0.3},
     ),
     Bug(
         "epoch and offset without the unbroken run",
