@@ -237,6 +237,15 @@ class PartitionOwner:
         if end > tenure.next_offset:
             self._lose(f"somebody has written up to offset {end}, after {tenure.next_offset - 1}, which was our last")
 
+    def assign_again(self) -> None:
+        """The group means us, who have tried already: claim at once where another has claimed since (R4). May take a moment. Raises
+        LogUnavailable."""
+        self.notice_others()
+        if self.phase == Phase.FENCED and self._other_claim() is not None:
+            self._stand_by()
+        if self.phase == Phase.STANDBY:
+            self.phase = Phase.WAITING
+
     def _step_fenced(self) -> bool:
         """Claim again, or stand by if another owner took it (R4)."""
         if self._parts.clock.monotonic() < self._resume_at:

@@ -246,11 +246,23 @@ class Worker:
         leaving = self._hand_overs.get(partition)
         if leaving is not None:
             leaving.assigned_again = True  # it is ours again once it is handed over
+        stood_in = partition in self._standing_in
         self._standing_in.discard(partition)
-        if self._draining or partition in self.owners:
+        if self._draining or (partition in self.owners and not (stood_in and leaving is None)):
             return
         _log.info("partition.assigned", partition=partition)
-        self._try(partition)
+        if partition in self.owners:
+            self._mean_it(self.owners[partition])
+        else:
+            self._try(partition)
+
+    def _mean_it(self, owner: PartitionOwner) -> None:
+        """Where we stood in, another may have come and gone since, and nobody told us."""
+        try:
+            owner.assign_again()
+        except LogUnavailable:
+            self._let_go(owner, owner.abandon)
+            self._try(owner.partition)
 
     def _lose(self, partition: int) -> None:
         """Let go at once, but of its activities: where only the brokers were away nobody else has it, and it comes back."""

@@ -29,6 +29,16 @@ async def leap(ctx: OrchestrationContext, left: int) -> str:
     return "there"
 
 
+@app.activity
+def get(number: int) -> int:
+    return number
+
+
+@app.orchestration
+async def fetch(ctx: OrchestrationContext, number: int) -> int:
+    return await ctx.call_activity(get, number)
+
+
 @app.orchestration
 async def parent(ctx: OrchestrationContext, child: str) -> Any:
     return await ctx.call_sub_orchestrator(nap, 60_000, instance_id=child)
@@ -135,6 +145,28 @@ def test_an_owner_with_nothing_to_write_can_look_who_wrote_after_it() -> None:
 
     assert "claimed by second" in first[0].epoch_ended_by
     assert second.owns()
+
+
+def test_who_stood_in_and_is_meant_at_last_takes_over_what_another_has_left() -> None:
+    """It was an owner in its own eyes, and what the other one had dispatched and given back was never dispatched again."""
+    cluster = hub(automatic=False)
+    first = cluster.join("first")
+    cluster.until(first.owns)
+    second = cluster.join("second", stores=MemoryStores())
+    cluster.until(second.owns)
+    cluster.members.remove(first)
+    cluster.send("order", ms.Start("fetch", b"1"))
+    cluster.until(lambda: second.pool.dispatched)
+    second.release()
+    cluster.until(lambda: second[0].phase == Phase.CLOSED)
+    cluster.members.append(first)
+    cluster.settle()
+    assert first.owns()
+
+    first[0].assign_again()
+    cluster.until(lambda: first.pool.dispatched)
+    first.pool.finish()
+    cluster.until(lambda: cluster.view("order").get("status") == "COMPLETED")
 
 
 def test_who_is_deposed_while_it_recovers_takes_no_trim_of_its_heir_for_a_loss() -> None:

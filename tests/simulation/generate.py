@@ -5,7 +5,7 @@ jobs that nobody stops, so that the count is known.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 from random import Random
@@ -204,20 +204,18 @@ class Programs:
         return replace(plan, trouble=trouble, trouble_ms=at)
 
 
-def _killers(dice: Random, programs: Programs, span_ms: int) -> Iterator[Plan]:
-    """Now and then: what kills its process for ever, some times, or by an activity."""
-    if dice.random() >= LETHAL_RUNS:
-        return
+def _killer(dice: Random, programs: Programs, span_ms: int) -> Plan:
+    """What kills its process for ever, some times, or by an activity."""
     before: list[Step] = [["call", programs.token()] for _ in range(dice.randint(0, 1))]
     match dice.randrange(3):
         case 0:
-            yield Plan(KILLER, job_of([*before, ["lethal", 1_000]]), dice.randint(0, span_ms))
+            return Plan(KILLER, job_of([*before, ["lethal", 1_000]]), dice.randint(0, span_ms))
         case 1:
             survives = ["lethal", dice.randint(1, 2)]
-            yield Plan("survivor", job_of([*before, survives, ["call", programs.token()]]), dice.randint(0, span_ms))
+            return Plan("survivor", job_of([*before, survives, ["call", programs.token()]]), dice.randint(0, span_ms))
         case _:
             deadly = ["deadly", programs.token(), dice.choice((1, 1_000))]
-            yield Plan("deadly", job_of([*before, deadly]), dice.randint(0, span_ms))
+            return Plan("deadly", job_of([*before, deadly]), dice.randint(0, span_ms))
 
 
 def with_landmarks(plans: Iterable[Plan]) -> tuple[Plan, ...]:
@@ -237,15 +235,17 @@ def with_landmarks(plans: Iterable[Plan]) -> tuple[Plan, ...]:
     return (*senders, *landmarks)
 
 
-def make_scenario(seed: int, instances: int = 24) -> Scenario:
-    """The scenario of a seed."""
+def make_scenario(seed: int, instances: int = 24, lethal: float = LETHAL_RUNS) -> Scenario:
+    """The scenario of a seed. `lethal`: how likely one of its programs kills its process."""
     dice = Random(seed)
     programs = Programs(dice)
     partitions, machines = dice.choice((1, 2, 3, 4)), dice.choice((1, 2, 2, 3, 3))
     window = dice.choice((4_000, 8_000, 15_000))
     tuning = _tuning(dice)
     plans = [programs.plan(number, window * 2 // 3) for number in range(instances)]
-    plans += _killers(Random(f"{seed}/killers"), programs, window * 2 // 3)
+    killers = Random(f"{seed}/killers")
+    if killers.random() < lethal:
+        plans.append(_killer(killers, programs, window * 2 // 3))
     return Scenario(
         seed,
         partitions,

@@ -374,10 +374,10 @@ STATE = (
         "a parent ends whoever has the id of the child that it did not get",
         ("C16",),
         (Edit("actors.accept:_accept_cancel", "or _is_anothers(intake, draft, message)", ""),),
-        seeds=300,
     ),
 )
 
+SNAPSHOTS = {"snapshot_records_min": 15, "checkpoint_turns_max": 8}
 RETENTION = {"retention_seconds": 1.0, "checkpoint_turns_max": 8}
 TRIMMING = (
     Bug(
@@ -430,4 +430,115 @@ TRIMMING = (
     ),
 )
 
-BUGS = (*OWNERSHIP, *EFFECTS, *MESSAGES, *TIME, *STATE, *TRIMMING)
+HOLES = (
+    Bug(
+        "a standby goes on behind what was trimmed before it was followed",
+        ("C10", "C18"),
+        (Edit("partitions.standby:Standby._check_whole", "if found > expected and", "if False and"),),
+        like={**RETENTION, "standbys": True},
+    ),
+    Bug(
+        "a store from before the log's start is read on from there",
+        ("C7", "C10", "C18"),
+        (
+            Edit(
+                "partitions.recovery:_is_anchored",
+                "if not span.start <= anchor.offset < span.end:\n        return False",
+                "if anchor.offset < span.start:\n        return True\n    if anchor.offset >= span.end:\n        return False",
+            ),
+            Edit(
+                "partitions.recovery:_begin",
+                "CatchUp(fold, log.identity, run), anchor.offset + 1",
+                "CatchUp(fold, log.identity, run), max(anchor.offset + 1, log.span_history(partition).start)",
+            ),
+        ),
+        like=RETENTION,
+    ),
+    Bug(
+        "a piece of a snapshot that was changed is used",
+        ("C10", "C18"),
+        (
+            Edit(
+                "partitions.download:load_snapshot",
+                '(checksum.digest(), entries.count, entries.rest) != (manifest.checksum, manifest.entries, b"")',
+                "False",
+            ),
+        ),
+        like=SNAPSHOTS,
+    ),
+    Bug(
+        "a snapshot that has lost pieces is used",
+        ("C10", "C18"),
+        (
+            Edit("partitions.download:_read_pieces", "if wanted != manifest.chunks:", "if False:"),
+            Edit(
+                "partitions.download:_read_pieces",
+                "manifest.offset, wanted",
+                "manifest.offset, int(text_of(record.key)[-8:])",
+            ),
+            Edit(
+                "partitions.download:load_snapshot",
+                '(checksum.digest(), entries.count, entries.rest) != (manifest.checksum, manifest.entries, b"") or not anchor',
+                "not anchor",
+            ),
+        ),
+        like=SNAPSHOTS,
+    ),
+)
+
+POISON = (
+    Bug(
+        "nobody looks for what kills its owners",
+        ("C24",),
+        (Edit("partitions.deaths:Deaths.careful", "return self.short_lives", "return False and self.short_lives"),),
+        lethal=1.0,
+    ),
+    Bug(
+        "what is tried is not stated before it is tried",
+        ("C24",),
+        (
+            Edit("partitions.care:Care.to_state", "return names if", "return None if True else names if"),
+            Edit("partitions.care:Care.take", "if self._tried() and not", "if False and not"),
+        ),
+        lethal=1.0,
+    ),
+    Bug(
+        "poison is tried again by every owner",
+        ("C24",),
+        (Edit("partitions.care:find_poison", "if deaths.is_poison(name)", "if False"),),
+        lethal=1.0,
+    ),
+)
+
+TOLD = (
+    Bug(
+        "a start is acknowledged that is not in the log",
+        ("C1",),
+        (
+            Edit(
+                "partitions.tenure:Tenure._append",
+                "self._home.counts.records += 1",
+                "self._home.counts.records += 1; self._confirmation._reply((decided,), (), self._epoch.next_offset - 1)",
+            ),
+        ),
+        under={Fault.APPEND_LOST: 0.2},
+    ),
+    Bug(
+        "who has ended takes events",
+        ("C3",),
+        (Edit("actors.accept:Intake.running", "if self.draft.status.terminal:", "if False:"),),
+    ),
+    Bug(
+        "a read names an offset that it has not seen",
+        ("C13",),
+        (Edit("partitions.mail:Mailbox._sort", "self._confirmation.offset)", "self._confirmation.offset + 1)"),),
+    ),
+    Bug(
+        "a full queue is an error",
+        ("C18",),
+        (Edit("partitions.epoch:Epoch.send", "except BufferFull:", "except ZeroDivisionError:"),),
+        under={Fault.QUEUE_FULL: 0.1},
+    ),
+)
+
+BUGS = (*OWNERSHIP, *EFFECTS, *MESSAGES, *TIME, *STATE, *TRIMMING, *HOLES, *POISON, *TOLD)

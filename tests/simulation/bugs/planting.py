@@ -15,7 +15,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from tests.simulation.faults import Fault, Rates
-from tests.simulation.generate import Scenario, make_scenario
+from tests.simulation.generate import LETHAL_RUNS, Scenario, make_scenario
 
 PROGRAMS = 10
 PATIENCE_MS = 40_000
@@ -37,7 +37,8 @@ class Edit:
 @dataclass(frozen=True, slots=True)
 class Bug:
     """One bug. Any of `caught_by` must find it in one of the first `seeds` scenarios. `needs` are names that the new code uses and
-    the module does not have; `like` are fields of the scenarios' tuning, and `under` rates of faults, that give it a chance."""
+    the module does not have; `like` are fields of the scenarios' tuning, `under` rates of faults, and `lethal` that of code that kills,
+    that give it a chance."""
 
     name: str
     caught_by: tuple[str, ...]
@@ -45,12 +46,13 @@ class Bug:
     needs: Mapping[str, Any] = field(default_factory=dict)
     like: Mapping[str, Any] = field(default_factory=dict)
     under: Mapping[Fault, float] = field(default_factory=dict)
+    lethal: float = LETHAL_RUNS
     seeds: int = 300
 
 
 def scenario_of(bug: Bug, seed: int) -> Scenario:
     """A small run that gives a bug its chance."""
-    made = make_scenario(seed, PROGRAMS)
+    made = make_scenario(seed, PROGRAMS, bug.lethal)
     rates = Rates({**made.rates.of, **bug.under})
     return replace(made, tuning=replace(made.tuning, **bug.like), rates=rates, patience_ms=PATIENCE_MS)
 
