@@ -443,8 +443,8 @@ HOLES = (
         (
             Edit(
                 "partitions.recovery:_is_anchored",
-                "if not span.start <= anchor.offset < span.end:\n        return False",
-                "if anchor.offset < span.start:\n        return True\n    if anchor.offset >= span.end:\n        return False",
+                "if anchor.offset < span.start:\n        return False",
+                "if anchor.offset < span.start:\n        return True",
             ),
             Edit(
                 "partitions.recovery:_begin",
