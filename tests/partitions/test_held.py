@@ -93,6 +93,20 @@ def test_an_activity_that_nobody_here_knows_holds_its_instance_and_runs_where_it
     cluster.check()
 
 
+def test_what_waited_for_an_unknown_activity_is_forgotten_with_its_instance() -> None:
+    cluster = Cluster()
+    member = owned(cluster, "worker-1", old)
+    cluster.send("order-1", Start("ship", b"5"))
+    cluster.settle()
+    tenure = member[0].tenure
+    assert tenure is not None
+    assert [("order-1", {1})] == [(name, tasks) for (name, _), tasks in tenure._confirmation._unknown.items()]
+    cluster.send("order-1", Terminate())
+    cluster.until(lambda: "order-1" in cluster.ended())
+
+    assert {} == tenure._confirmation._unknown
+
+
 def test_an_activity_that_was_made_known_runs_when_its_instance_is_resumed() -> None:
     cluster = Cluster()
     member = owned(cluster, "worker-1", old)

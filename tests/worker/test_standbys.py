@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from perdure.partitions.memory import MemoryLog, MemoryStores
-from perdure.partitions.ports import Membership
+from perdure.partitions.memory import MemoryLog, MemoryStore, MemoryStores
+from perdure.partitions.ports import Membership, StoreCorrupt, StoreUnavailable
 from perdure.standbys import GONE_SECONDS, StandbyParts, Standbys
 from tests.partitions.cluster import Cluster
 
@@ -46,12 +46,12 @@ class Wires:
 class Heir:
     """A process that stands by for the partitions of `cluster`."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, stores: MemoryStores | None = None) -> None:
         self.cluster = cluster
         self.wires = Wires()
         self.log = MemoryLog(cluster.hub)
         group = cast("Membership", Advice())
-        parts = StandbyParts(self.log, MemoryStores(), group, self.wires, cluster.clock, 1_000_000)
+        parts = StandbyParts(self.log, stores or MemoryStores(), group, self.wires, cluster.clock, 1_000_000)
         self.standbys = Standbys(parts)
 
     def follow(self) -> None:
@@ -113,3 +113,22 @@ def test_who_was_gone_long_ago_is_not_held_against_what_comes_later(cluster: Clu
     heir.follow()
 
     assert [] == heir.standbys.take_due()
+
+
+class Undeletable(MemoryStores):
+    """The store of partition 0 is corrupt, and the disk lets nobody delete it."""
+
+    def open(self, partition: int) -> MemoryStore:
+        if partition == 0:
+            raise StoreCorrupt("the store is damaged")
+        return super().open(partition)
+
+    def discard(self, partition: int) -> None:
+        raise StoreUnavailable("read-only file system")
+
+
+def test_a_store_that_cannot_be_deleted_costs_its_standby_and_no_other(cluster: Cluster) -> None:
+    heir = Heir(cluster, Undeletable())
+    heir.follow()
+
+    assert [1, 2] == sorted(heir.standbys.warm)
