@@ -36,10 +36,10 @@ def test_input_comes_from_a_file_too(dev: RunningDev) -> None:
 def test_start_takes_every_option(dev: RunningDev) -> None:
     name = new_id()
     started = dev(
-        "start", "listen", "--id", name, "--tag", "team=a", "--tag", "n=1", "--at", "+1s", "--event", 'go="early"',
+        "start", "listen", "--id", name, "--tag", "team=a", "--tag", "n=1", "--at", "+1h", "--event", 'go="early"',
         "--request-id", "r-1", "--json",
     )  # fmt: skip
-    again = dev("start", "listen", "--id", name, "--at", "+1s", "--request-id", "r-1", "--json")
+    again = dev("start", "listen", "--id", name, "--at", "+1h", "--request-id", "r-1", "--json")
     taken = dev("start", "listen", "--id", name)
     returned = dev("start", "listen", "--id", name, "--if-exists", "return")
     found = dev("get", name, "--json").json
@@ -51,6 +51,8 @@ def test_start_takes_every_option(dev: RunningDev) -> None:
     assert (0, f"{name}\n") == (returned.code, returned.out)
     assert "given back" in returned.err
     assert ({"team": "a", "n": "1"}, "PENDING") == (found["tags"], found["status"])
+    sooner = ("--if-exists", "replace", "--replace-status", "pending", "--at", "+1s", "--event", 'go="early"')
+    assert 0 == dev("start", "listen", "--id", name, *sooner).code
     assert '"early"\n' == dev("wait", name).out
     assert 0 == dev("start", "listen", "--id", name, "--if-exists", "replace", "--event", "go=2").code
     assert "2\n" == dev("wait", name).out
