@@ -19,7 +19,7 @@ Source = tuple[str, int]
 class Marks:
     """One partition apart from its instances. `consumed` says which record took an inbox offset, `sent` what was sent to each
     target, in order, and by which record; `waiting` are sends to itself that no record has taken; `release_told`: who begins to read at
-    the last checkpoint knows of `released`, too; `silent`: the last owner has written nothing since its claim."""
+    the last checkpoint knows of `released`, too."""
 
     partition: int
     mark: int = 0
@@ -31,7 +31,6 @@ class Marks:
     time_ms: int = 0
     released: bool = True
     release_told: bool = True
-    silent: bool = False
     turns: int = 0
     found: list[Violation] = field(default_factory=list)
 
@@ -40,10 +39,7 @@ class Marks:
         if entry.checkpoint is not None:
             self._check_checkpoint(entry, entry.checkpoint)
             self.release_told = False
-        if entry.claim is not None:
-            self.silent = True
         if entry.turn is not None:
-            self.silent = False
             self._take_turn(entry, entry.turn)
 
     def _report(self, checker: str, entry: Entry, text: str) -> None:
@@ -124,14 +120,17 @@ def check_inbox(evidence: Evidence, marks: dict[int, Marks]) -> Iterator[Violati
     for partition, records in (evidence.inbox or {}).items():
         taken = marks[partition]
         came: dict[Source, int] = {}
+        stated: dict[Source, int] = {}
         for record in records:
             inbound = inbound_of(record.value)
             yield from _check_taken(record, inbound, taken, settled=evidence.settled)
             if inbound is not None and inbound.origin is not None:
                 yield from _check_order(record, inbound.origin, taken, came)
                 yield from _check_message(record, inbound.origin, partition, marks)
+            if record.offset < taken.mark:
+                stated = dict(came)
         if evidence.settled:
-            yield from _check_all_came(partition, came, marks, evidence.topic_id)
+            yield from _check_all_came(partition, (came, stated), marks, evidence.topic_id)
     for partition, of in marks.items():
         if evidence.settled and of.waiting:
             yield Violation("C11", f"partition {partition} never took its own sends {sorted(of.waiting)}")
@@ -172,18 +171,19 @@ def _check_message(record: LogRecord, origin: Origin, target: int, marks: dict[i
 
 
 def _check_all_came(
-    target: int, came: dict[Source, int], marks: dict[int, Marks], topic_id: str
+    target: int, inbox: tuple[dict[Source, int], dict[Source, int]], marks: dict[int, Marks], topic_id: str
 ) -> Iterator[Violation]:
+    """`inbox` is what came from each source in all, and below the mark: sequences are stated as of the mark (R8)."""
+    came, stated = inbox
     for source, of in marks.items():
         decided, key = len(of.sent.get(target, ())), (topic_id, source)
         if source == target:
             continue
         if came.get(key, 0) != decided:
             yield Violation("C11", f"{source} sent {target} {decided} messages, and {came.get(key, 0)} came in order")
-        elif marks[target].sources.get(key, 0) != decided and not marks[target].silent:
-            # Sources are stated as of the inbox mark, and who has nothing to write after its claim moves none.
-            stated = marks[target].sources.get(key, 0)
-            yield Violation("C11", f"{source} sent {target} {decided} messages, and it states that it took {stated}")
+        elif marks[target].sources.get(key, 0) != stated.get(key, 0):
+            says, right = marks[target].sources.get(key, 0), stated.get(key, 0)
+            yield Violation("C11", f"{target} took {right} messages of {source} up to its mark, and states {says}")
 
 
 def inbound_of(value: bytes | None) -> Inbound | None:
