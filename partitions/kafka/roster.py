@@ -10,7 +10,8 @@ from .answers import COORDINATOR_SECONDS
 from .settings import KafkaSettings
 
 ASK_SECONDS = 2.0
-PATIENCE_SECONDS = COORDINATOR_SECONDS / 2
+# A question that was out when the coordinator went away may never be answered, also when it is back: then another client asks.
+PATIENCE_SECONDS = 10.0
 
 
 class KafkaRoster:
