@@ -159,7 +159,11 @@ class WorkerCollector(Collector):
     def _of_process(self, owners: list[tuple[str, PartitionOwner]]) -> Iterator[Metric]:
         """What the worker keeps itself, by partition, and what belongs to no partition."""
         worker = self._worker
-        lag = GaugeMetricFamily("perdure_inbox_lag_records", "Inbox records that no turn has consumed.", labels=_LABELS)
+        lag = GaugeMetricFamily(
+            "perdure_inbox_lag_records",
+            "Inbox records that no confirmed turn has moved past; up to 1,000 of them may be reads of a hub that does nothing else.",
+            labels=_LABELS,
+        )
         for partition, records in worker.lookout.inbox_lag.copy().items():
             lag.add_metric([self._hub, str(partition)], records)
         stuck = GaugeMetricFamily(

@@ -145,6 +145,16 @@ def test_list_filters_and_pages(dev: RunningDev) -> None:
     assert f"--after {first['next']}" in table.err
 
 
+def test_no_row_however_long_is_cut_where_nobody_watches(dev: RunningDev) -> None:
+    long = "漢" * 200
+    assert 0 == dev("start", "listen", "--id", long).code
+    listed = dev("list", "--prefix", long).out
+
+    for cell in (long, "listen", "RUNNING", "ORCHESTRATION", "NOTE"):
+        assert cell in listed
+    assert 2 == len(listed.splitlines())
+
+
 def test_suspend_resume_cancel_terminate_and_purge(dev: RunningDev) -> None:
     one, other = new_id(), new_id()
     for name in (one, other):

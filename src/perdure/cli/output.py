@@ -21,7 +21,8 @@ from perdure.client.views import View, encode_json
 from perdure.masking import visible, visible_json
 from perdure.schemas.events import Failure, Status
 
-_WIDE = 400
+# What no row reaches: ids, reasons and values are whole where nobody watches.
+_WIDE = 1_000_000
 _SHORT = 60
 _COLOURS = {
     Status.PENDING: "yellow",
