@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from perdure.logs import configure_logs
+
 from .bare_system import bare_system
 from .broker import warm_broker
 from .embedded_system import embedded_engines
@@ -30,6 +32,7 @@ def main() -> None:
     options.add_argument("--short", dest="effort", action="store_const", const=SHORT)
     options.add_argument("--log", choices=("both", "embedded", "kafka"), default="both")
     given = options.parse_args()
+    configure_logs("warning")
     console = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
     try:
         rows = measure(given.effort, given.log, console)
