@@ -64,16 +64,20 @@ def test_a_broker_whose_disk_is_full_is_waited_for_and_nothing_that_was_acknowle
     worker.wait_until_ready()
     text = "x" * 30_000
     try:
-        with Client.kafka(settings.hub, settings.servers, timeout=60) as client:
+        with (
+            Client.kafka(settings.hub, settings.servers, timeout=60) as client,
+            Client.kafka(settings.hub, settings.servers, timeout=2) as hasty,
+        ):
             acknowledged = [client.start("order", text, instance_id=f"early-{number}").id for number in range(20)]
+            with suppress(PerdureError):
+                hasty.start("order", text, instance_id="order-0")  # it finds the hub while the broker lives
             disk.fill()
-            with Client.kafka(settings.hub, settings.servers, timeout=2) as hasty:
-                for number in range(STARTS_MAX):
-                    if not broker.alive():
-                        break
-                    with suppress(PerdureError):
-                        hasty.start("order", text, instance_id=f"order-{number}")
-                        acknowledged.append(f"order-{number}")
+            for number in range(1, STARTS_MAX):
+                if not broker.alive():
+                    break
+                with suppress(PerdureError):
+                    hasty.start("order", text, instance_id=f"order-{number}")
+                    acknowledged.append(f"order-{number}")
             until(lambda: not broker.alive())
             disk.clear()
             broker.start()

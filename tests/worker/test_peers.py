@@ -72,7 +72,7 @@ def test_a_killed_process_is_gone(watcher: TcpPeers) -> None:
 def test_a_cut_connection_to_one_that_lives_is_made_again_and_nobody_is_gone(watcher: TcpPeers) -> None:
     other = TcpPeers("other", "127.0.0.1", lambda: None)
     watcher.watch({"other": other.address})
-    until(lambda: connected(watcher, "other"))
+    until(lambda: connected(watcher, "other") and len(other._visitors) == 1)
     for _ in range(5):
         (visitor,) = other._visitors
         visitor.shutdown(socket.SHUT_RDWR)
