@@ -19,7 +19,7 @@ T = TypeVar("T")
 # Everything in an envelope but the instance id and the body: a mark, nine numbers of at most ten bytes, three digests.
 ENVELOPE_BYTES_MAX = 256
 # Records leave in bursts, few of them at a time: what is decided meanwhile joins the next one, as in a group commit. A client is
-# woken for the first record of a burst and takes the next ones along, which one by one would cost it ten times as much; and
+# woken for the first record of a burst and takes the next ones along, which one by one would cost it much more; and
 # librdkafka spins while it has more records than it may have requests under way.
 BURST_RECORDS = 64
 BURSTS_MAX = 2
