@@ -19,7 +19,7 @@ from pathlib import Path
 from perdure import ActivityContext, App, OrchestrationContext
 
 app = App()
-GATE, NOTES = Path({gate!r}), Path({notes!r})
+GATE, NOTES, STEPS = Path({gate!r}), Path({notes!r}), Path({steps!r})
 
 @app.activity
 def wait_at_the_gate(ctx: ActivityContext, name: str) -> str:
@@ -30,7 +30,9 @@ def wait_at_the_gate(ctx: ActivityContext, name: str) -> str:
     return name
 
 @app.activity
-async def step(number: int) -> int:
+async def step(ctx: ActivityContext, number: int) -> int:
+    with STEPS.open("a") as steps:
+        steps.write(f"{{ctx.instance_id}} {{ctx.task_id}} {{ctx.attempt}}\\n")
     await asyncio.sleep(0.05)
     return number + 1
 
@@ -58,7 +60,7 @@ def start_worker(settings: KafkaSettings, tmp_path: Path) -> Iterator[Callable[[
     workers: list[WorkerProcess] = []
 
     def start() -> WorkerProcess:
-        app = APP.format(gate=str(tmp_path / "gate"), notes=str(tmp_path / "notes"))
+        app = APP.format(gate=str(tmp_path / "gate"), notes=str(tmp_path / "notes"), steps=str(tmp_path / "steps"))
         (tmp_path / "app.py").write_text(app)
         workers.append(WorkerProcess(tmp_path, settings.servers, settings.hub))
         return workers[-1]
@@ -105,7 +107,7 @@ def test_a_worker_waits_for_its_broker_at_the_start_and_in_the_middle_and_loses_
 
 
 def test_a_broker_that_is_restarted_in_order_costs_nothing_but_time(
-    mortal_broker: Broker, settings: KafkaSettings, start_worker: Callable[[], WorkerProcess]
+    mortal_broker: Broker, settings: KafkaSettings, start_worker: Callable[[], WorkerProcess], tmp_path: Path
 ) -> None:
     if not isinstance(mortal_broker, LocalBroker):
         pytest.skip("a broker in a container is only killed here")
@@ -121,7 +123,8 @@ def test_a_broker_that_is_restarted_in_order_costs_nothing_but_time(
     worker.terminate()
     assert 0 == worker.wait()
     log = KafkaLog.open_reader(settings)
-    audit = audit_records(read_log(log))
+    assert () == audit_records(read_log(log)).findings
     log.close()
-    assert () == audit.findings
-    assert 0 == audit.counts.activities_redispatched
+    # No function was begun twice. A task whose record was written while its report was lost was never begun: it is, as attempt 2.
+    begun = [tuple(line.split()[:2]) for line in (tmp_path / "steps").read_text().splitlines()]
+    assert len(begun) == len(set(begun)) == 60 * (20 + 2)
