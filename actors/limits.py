@@ -39,6 +39,13 @@ def check_instance_id(instance_id: str, limits: Limits = DEFAULT_LIMITS) -> None
     _check_name("an instance id", instance_id, limits.instance_id_chars_max)
 
 
+def check_new_instance_id(instance_id: str, limits: Limits = DEFAULT_LIMITS) -> None:
+    """The same for one that is asked for from outside, which nobody could see were it blank. Logs may hold older ones that are."""
+    check_instance_id(instance_id, limits)
+    if not instance_id.strip():
+        raise ValueError(f"an instance id must not be blank: {instance_id!r}")
+
+
 def check_event_name(name: str, limits: Limits = DEFAULT_LIMITS) -> None:
     """Raise ValueError unless `name` can name an external event."""
     _check_name("an event name", name, limits.event_name_chars_max)
@@ -98,7 +105,9 @@ def check_tags(tags: Mapping[str, str], limits: Limits = DEFAULT_LIMITS) -> dict
 
 
 def check_reason(reason: str, limits: Limits = DEFAULT_LIMITS) -> None:
-    """Raise ValueError for a reason that is no sentence any more."""
+    """Raise TypeError or ValueError for a reason that is no text, or no sentence any more."""
+    if not isinstance(reason, str):
+        raise TypeError(f"a reason is text, not {reason!r:.60}")
     if len(reason) > limits.reason_chars_max:
         raise ValueError(f"a reason has at most {limits.reason_chars_max} characters, this one {len(reason)}")
     if not is_unicode(reason):

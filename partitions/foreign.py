@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from perdure.actors.errors import ValueRefused
-from perdure.actors.limits import DEFAULT_LIMITS, check_event_name, check_reason, check_tags
+from perdure.actors.limits import DEFAULT_LIMITS, check_event_name, check_new_instance_id, check_reason, check_tags
 from perdure.actors.values import payload_of
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import WireError
@@ -33,7 +33,7 @@ _FIELDS: dict[str, dict[str, type]] = {
     },
     "raise": {"raise": str, "id": str, "input": object, "request_id": str},
     "cancel": {"cancel": str, "reason": str, "request_id": str},
-    "terminate": {"terminate": str, "reason": object, "recursive": bool, "request_id": str},
+    "terminate": {"terminate": str, "reason": str, "recursive": bool, "request_id": str},
     "suspend": {"suspend": str, "reason": str, "request_id": str},
     "resume": {"resume": str, "reason": str, "request_id": str},
     "purge": {"purge": str, "force": bool, "request_id": str},
@@ -88,6 +88,8 @@ def _short(text: str) -> str:
 
 
 def _read_start(fields: Fields, generated_id: str) -> Inbound:
+    instance_id = fields.get("id") or generated_id
+    check_new_instance_id(instance_id)
     tags = fields.get("tags", {})
     check_tags(tags)
     reuse = fields.get("if_exists", "reject")
@@ -102,7 +104,7 @@ def _read_start(fields: Fields, generated_id: str) -> Inbound:
         reuse_statuses=tuple(_read_status(each) for each in fields.get("replace_statuses", ())),
         events=tuple(_read_event(each) for each in fields.get("events", ())),
     )
-    return Inbound(fields.get("id") or generated_id, body, fields.get("request_id", ""))
+    return Inbound(instance_id, body, fields.get("request_id", ""))
 
 
 def _read_time(value: Any) -> int:
@@ -169,7 +171,7 @@ _READ: dict[str, Callable[[Fields, str], Inbound]] = {
     "cancel": _read_control("cancel", lambda fields: ms.Cancel(_reason(fields))),
     "terminate": _read_control(
         "terminate",
-        lambda fields: ms.Terminate(_payload("'reason'", fields.get("reason")), fields.get("recursive", True)),
+        lambda fields: ms.Terminate(_payload("'reason'", _reason(fields) or None), fields.get("recursive", True)),
     ),
     "suspend": _read_control("suspend", lambda fields: ms.Suspend(_reason(fields))),
     "resume": _read_control("resume", lambda fields: ms.Resume(_reason(fields))),

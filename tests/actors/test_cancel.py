@@ -289,11 +289,11 @@ def test_terminate_does_not_ask_and_nothing_is_decided_any_more() -> None:
     with run(app) as env:
         env.fake(note, "slow", takes=10 * SECOND)
         handle = env.start(busy)
-        handle.terminate({"why": "enough"})
+        handle.terminate("enough")
 
         with pytest.raises(InstanceTerminated):
             handle.result()
-        assert {"why": "enough"} == handle.get().result
+        assert "enough" == handle.get().result
         env.advance(60 * SECOND)
         last = [event for turn in handle.history().decode() for event in turn.events][-1]
 

@@ -167,10 +167,11 @@ def test_suspend_resume_cancel_terminate_and_purge(dev: RunningDev) -> None:
     assert "SUSPENDED" == status(one)
     assert 0 == dev("resume", one, other).code
     assert 0 == dev("cancel", one, "--reason", "too late").code
-    assert 0 == dev("terminate", other, "--reason", '{"why": 1}').code
+    assert 0 == dev("terminate", other, "--reason", "it was wrong").code
     assert (1, "CANCELED") == (dev("wait", one, "--json").code, status(one))
     ended = dev("wait", other, "--json")
-    assert (1, {"why": 1}) == (ended.code, ended.json["result"])
+    assert (1, "it was wrong") == (ended.code, ended.json["result"])
+    assert "is TERMINATED: it was wrong" in dev("wait", other).err
     assert 0 == dev("purge", one, other).code
     assert [5, 5] == [dev("get", name).code for name in (one, other)]
 
@@ -239,7 +240,8 @@ def test_an_unknown_orchestration_is_held_and_told(dev: RunningDev) -> None:
         (["list", "--limit", "0"], 2, "--limit"),
         (["list", "--url", "localhost:1"], 2, "begins with http://"),
         (["list", "--url", "http://127.0.0.1:1"], 7, "is `perdure dev` or `perdure serve` running there?"),
-        (["terminate", "x", "--reason", "{"], 2, "--reason wants JSON"),
+        (["start", "welcome", "--id", "   "], 2, "an instance id must not be blank"),
+        (["terminate", "x", "--reason", "r" * 4001], 2, "a reason has at most 4000 characters"),
         (["nothing"], 2, "No such command"),
         (["get"], 2, "Missing argument"),
     ],

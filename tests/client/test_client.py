@@ -134,6 +134,7 @@ def test_terminate_cancel_suspend_and_resume(client: Client) -> None:
     terminated.terminate("enough")
     with pytest.raises(InstanceTerminated, match="enough"):
         terminated.result(20)
+    assert "enough" == terminated.get().result
 
     canceled = client.start(listen)
     canceled.cancel("too late")

@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 
+from perdure.actors.limits import DEFAULT_LIMITS
 from perdure.client import Client
 from perdure.errors import InvalidRequest, OrchestrationFailed, PayloadTooLarge
 from tests.client.hub import LIMIT, big, echo, family, greedy, listen
@@ -26,17 +27,17 @@ def test_a_payload_of_exactly_the_limit_goes_through_and_one_byte_more_is_refuse
 
 
 def test_an_event_and_a_reason_of_exactly_the_limit_go_through(client: Client) -> None:
-    largest = text_of(LIMIT)
+    largest, reason = text_of(LIMIT), "r" * DEFAULT_LIMITS.reason_chars_max
     listening, ended = client.start(listen), client.start(listen)
     listening.raise_event("go", largest)
-    ended.terminate(largest)
+    ended.terminate(reason)
 
     assert largest == listening.result(60)
-    assert largest == ended.wait(60).result
+    assert reason == ended.wait(60).result
     with pytest.raises(PayloadTooLarge, match="event 'go'"):
         listening.raise_event("go", text_of(LIMIT + 1))
-    with pytest.raises(PayloadTooLarge, match="reason"):
-        ended.terminate(text_of(LIMIT + 1))
+    with pytest.raises(InvalidRequest, match="at most 4000 characters, this one 4001"):
+        ended.terminate(reason + "r")
 
 
 def test_a_child_on_another_partition_takes_and_gives_the_limit(client: Client) -> None:

@@ -17,7 +17,14 @@ from perdure import (
     when_all,
 )
 from perdure.client import IfExists
-from perdure.errors import InstanceAlreadyExists, InstanceCanceled, InstanceNotFound, OrchestrationFailed, WaitTimeout
+from perdure.errors import (
+    InstanceAlreadyExists,
+    InstanceCanceled,
+    InstanceNotFound,
+    InvalidRequest,
+    OrchestrationFailed,
+    WaitTimeout,
+)
 from perdure.schemas.events import Status
 from perdure.testing import Stuck, run
 
@@ -75,8 +82,8 @@ async def approval(ctx: OrchestrationContext) -> str:
 
 
 @app.orchestration
-async def parent(ctx: OrchestrationContext) -> Any:
-    return await ctx.call_sub_orchestrator(approval, instance_id="child")
+async def parent(ctx: OrchestrationContext, child_id: str = "child") -> Any:
+    return await ctx.call_sub_orchestrator(approval, instance_id=child_id)
 
 
 @app.orchestration
@@ -183,6 +190,26 @@ def test_cancel_suspend_resume_terminate_purge_do_what_they_do_on_a_hub() -> Non
         ended.purge()
         with pytest.raises(InstanceNotFound):
             ended.get()
+
+
+def test_nobody_starts_an_instance_of_a_blank_id_and_one_that_a_log_holds_is_still_there_to_ask() -> None:
+    with run(app) as env:
+        with pytest.raises(InvalidRequest, match="must not be blank: '  '"):
+            env.start(approval, instance_id="  ")
+        unseen = env.start(parent, "  ")
+        assert Status.RUNNING == env.instance("  ").get().status
+        env.instance("  ").raise_event("Approved", 1)
+
+        assert "1" == unseen.result()
+
+
+def test_a_reason_is_text() -> None:
+    with run(app) as env:
+        running = env.start(approval)
+        for ask in (running.cancel, running.terminate, running.suspend, running.resume):
+            with pytest.raises(InvalidRequest, match="a reason is text, not"):
+                ask({"why": 1})  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        assert Status.RUNNING == running.get().status
 
 
 def test_who_waits_for_what_never_comes_is_named() -> None:

@@ -9,7 +9,6 @@ from perdure.config import Loaded
 from perdure.errors import PerdureError
 
 from .command import command, exit_code_of, say_error
-from .starting import read_json
 
 Ids = Annotated[list[str], typer.Argument(help="The instances' ids.", metavar="ID...")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
@@ -38,12 +37,11 @@ def cancel(loaded: Loaded, instance_ids: Ids, reason: Reason = "") -> int:
 def terminate(
     loaded: Loaded,
     instance_ids: Ids,
-    reason: Annotated[str | None, typer.Option("--reason", help="JSON; it becomes the result.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why; it becomes the result.")] = "",
     recursive: Annotated[bool, typer.Option("--recursive/--alone", help="Their children too.")] = True,
 ) -> int:
     """End instances without asking them."""
-    why = read_json(reason, "--reason")
-    return _each(loaded, instance_ids, "terminated", lambda one: one.terminate(why, recursive=recursive))
+    return _each(loaded, instance_ids, "terminated", lambda one: one.terminate(reason, recursive=recursive))
 
 
 @command()

@@ -10,22 +10,21 @@ from typing_extensions import Unpack
 from perdure.actors.orchestration import Orchestration
 from perdure.errors import NoAnswer, WaitTimeout
 from perdure.partitions.ports import Log
-from perdure.schemas.messages import Cancel, Purge, Resume, Suspend, Terminate
+from perdure.schemas.messages import Cancel, Purge, Resume, Suspend
 
 from .requests import (
     ListOptions,
     Started,
     StartOptions,
     StartRequest,
-    check_payload,
     checked_id,
     checked_reason,
     checked_seconds,
-    encode_payload,
     judge_end,
     make_event,
     make_list,
     make_start,
+    make_terminate,
 )
 from .transport import Change, Ticket, Transport
 from .views import Held, History, Instance, Page, encode_json, history_of, instance_of, page_of
@@ -105,9 +104,9 @@ class AsyncHandle(Generic[O]):
         """Ask it to stop: raises OrchestrationCanceled inside, and in its children, so that they can compensate."""
         await self._change(Cancel(checked_reason(reason)))
 
-    async def terminate(self, reason: Any = None, *, recursive: bool = True) -> None:
-        """End it without asking; `reason` becomes its result."""
-        await self._change(Terminate(check_payload(encode_payload("", reason), "the reason"), recursive))
+    async def terminate(self, reason: str = "", *, recursive: bool = True) -> None:
+        """End it without asking, and its children too; `reason` becomes its result."""
+        await self._change(make_terminate(reason, recursive=recursive))
 
     async def suspend(self, reason: str = "") -> None:
         """Let it decide nothing until `resume`; what happens meanwhile is kept for it."""

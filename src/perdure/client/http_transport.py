@@ -216,7 +216,7 @@ def _change_call(change: Change) -> tuple[str, str, bytes | None, Mapping[str, A
         case ms.RaiseEvent(name, payload):
             return "POST", f"/events/{to_segment(name)}", payload, None
         case ms.Terminate(reason, recursive):
-            body = {"reason": decode_json(reason), "recursive": recursive}
+            body = {"reason": decode_json(reason) or "", "recursive": recursive}
             return "POST", "/terminate", encode_json(body), None
         case ms.Purge(force):
             return "DELETE", "", None, {"force": str(force).lower()}

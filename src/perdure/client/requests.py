@@ -18,6 +18,7 @@ from perdure.actors.limits import (
     check_definition_name,
     check_event_name,
     check_instance_id,
+    check_new_instance_id,
     check_reason,
     check_request_id,
     check_start_events,
@@ -129,8 +130,10 @@ def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: s
     """Check a start whose input is JSON already. Raises InvalidRequest."""
     _check_options(options, StartOptions, "a start")
     events = options.get("events", ())
+    instance_id = options.get("instance_id")
     with _refusing():
         check_definition_name(name)
+        check_new_instance_id(new_id if instance_id is None else instance_id)
         check_start_events(len(events))
     start_at = options.get("start_at")
     body = ms.Start(
@@ -143,9 +146,8 @@ def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: s
         events=tuple((each.name, each.input) for each in (make_event(*event) for event in events)),
         tell_end=options.get("tell_end", True),
     )
-    instance_id = options.get("instance_id")
     return StartRequest(
-        checked_id(new_id if instance_id is None else instance_id),
+        new_id if instance_id is None else instance_id,
         checked_request_id(options.get("request_id") or new_id),
         body,
     )
@@ -165,6 +167,11 @@ def event_of_payload(name: str, payload: bytes) -> ms.RaiseEvent:
     with _refusing():
         check_event_name(name)
     return ms.RaiseEvent(name, check_payload(payload, f"event {name!r}"))
+
+
+def make_terminate(reason: str, *, recursive: bool) -> ms.Terminate:
+    """A termination; its reason, where there is one, becomes the result. Raises InvalidRequest."""
+    return ms.Terminate(encode_plain(checked_reason(reason) or None), recursive)
 
 
 def make_list(options: ListOptions) -> ListRequest:

@@ -96,7 +96,7 @@ class Handle(Generic[O]):
         """Ask it to stop: raises OrchestrationCanceled inside, and in its children, so that they can compensate."""
         self._run(self._inner.cancel(reason))
 
-    def terminate(self, reason: Any = None, *, recursive: bool = True) -> None:
+    def terminate(self, reason: str = "", *, recursive: bool = True) -> None:
         """End it without asking; `reason` becomes its result."""
         self._run(self._inner.terminate(reason, recursive=recursive))
 

@@ -23,19 +23,19 @@ from perdure.client import AsyncClient
 from perdure.client.requests import (
     ListOptions,
     StartOptions,
-    check_payload,
     checked_id,
     checked_reason,
     checked_request_id,
     event_of_payload,
     make_list,
+    make_terminate,
     start_of_payload,
 )
 from perdure.client.transport import Change
 from perdure.client.views import View, decode_json, encode_json
 from perdure.errors import InvalidRequest, PerdureError
 from perdure.schemas.events import Status
-from perdure.schemas.messages import Cancel, Purge, Resume, Suspend, Terminate
+from perdure.schemas.messages import Cancel, Purge, Resume, Suspend
 from perdure.segments import from_segment, to_segment
 
 from .boundary import Boundary, RequestMetrics
@@ -328,8 +328,8 @@ class _Routes:
     ) -> Response:
         """End an instance without asking it."""
         body = body or TerminateBody()
-        reason = check_payload(_payload(body.reason), "the reason")
-        return await self._change(instance_id, Terminate(reason, body.recursive), request_id)
+        change = make_terminate(body.reason, recursive=body.recursive)
+        return await self._change(instance_id, change, request_id)
 
     async def suspend(self, instance_id: InstanceId, request_id: RequestId, body: ReasonBody | None = None) -> Response:
         """Let an instance decide nothing until it is resumed."""

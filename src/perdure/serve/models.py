@@ -77,10 +77,10 @@ class ReasonBody(Strict):
 
 
 class TerminateBody(Strict):
-    """Why, as any JSON; it becomes the result."""
+    """Why; it becomes the result."""
 
-    reason: Any = None
-    recursive: bool = True
+    reason: str = ""
+    recursive: bool = Field(default=True, description="Its children too.")
 
 
 class HeldModel(BaseModel):

@@ -21,9 +21,8 @@ from perdure.client.requests import (
     ListOptions,
     Started,
     StartOptions,
-    check_payload,
     checked_id,
-    encode_payload,
+    checked_reason,
     judge,
     judge_end,
     judge_purge,
@@ -31,10 +30,11 @@ from perdure.client.requests import (
     make_event,
     make_list,
     make_start,
+    make_terminate,
 )
 from perdure.client.views import Held, History, Instance, encode_json, history_of, instance_of
 from perdure.errors import PerdureError, WaitTimeout
-from perdure.schemas.messages import Body, Cancel, Purge, Query, QueryKind, Resume, Suspend, Terminate
+from perdure.schemas.messages import Body, Cancel, Purge, Query, QueryKind, Resume, Suspend
 
 from .clock import VirtualClock
 from .fakes import Fake
@@ -105,17 +105,17 @@ class EnvironmentHandle(Generic[O]):
 
     def cancel(self, reason: str = "") -> None:
         """Ask it to stop."""
-        self._env.ask(self.id, Cancel(reason))
+        self._env.ask(self.id, Cancel(checked_reason(reason)))
 
-    def terminate(self, reason: Any = None, *, recursive: bool = True) -> None:
-        """End it without asking."""
-        self._env.ask(self.id, Terminate(check_payload(encode_payload("", reason), "the reason"), recursive))
+    def terminate(self, reason: str = "", *, recursive: bool = True) -> None:
+        """End it without asking, and its children too; `reason` becomes its result."""
+        self._env.ask(self.id, make_terminate(reason, recursive=recursive))
 
     def suspend(self, reason: str = "") -> None:
-        self._env.ask(self.id, Suspend(reason))
+        self._env.ask(self.id, Suspend(checked_reason(reason)))
 
     def resume(self, reason: str = "") -> None:
-        self._env.ask(self.id, Resume(reason))
+        self._env.ask(self.id, Resume(checked_reason(reason)))
 
     def purge(self, *, force: bool = False) -> None:
         reply = self._env.hub.ask(self.id, Purge(force))
