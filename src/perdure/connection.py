@@ -104,12 +104,9 @@ def connect_transport(loaded: Loaded) -> Transport:
     """The way in that the settings name: what a flag or variable says, then a running dev, then perdure.toml. Raises ConfigError,
     and HubUnavailable where there is a hub that nobody runs."""
     settings = loaded.settings
-    dev = None if is_elsewhere(loaded) else find_dev(settings.dir)
-    if dev is not None:
-        return http_transport(dev.url, _dev_token(dev, settings))
-    # Brokers that were meant now win over a url that stands in the file.
-    if settings.url and (loaded.named_now("url") or not loaded.named_now("brokers")):
-        return http_transport(settings.url, settings.token)
+    transport = api_transport(loaded)
+    if transport is not None:
+        return transport
     if settings.brokers:
         return kafka_transport(settings.hub, settings.brokers, settings.kafka, settings.request_timeout)
     if has_embedded_hub(settings.dir):
@@ -118,6 +115,18 @@ def connect_transport(loaded: Loaded) -> Transport:
         f"there is no hub to ask: neither brokers nor a url is set, and there is none in {settings.dir}; start `perdure dev`, or "
         "name one with --brokers or --url"
     )
+
+
+def api_transport(loaded: Loaded) -> Transport | None:
+    """The way to the API that the settings name, if they name one: a running dev's, or that of a url. Raises ConfigError."""
+    settings = loaded.settings
+    dev = None if is_elsewhere(loaded) else find_dev(settings.dir)
+    if dev is not None:
+        return http_transport(dev.url, _dev_token(dev, settings))
+    # Brokers that were meant now win over a url that stands in the file.
+    if settings.url and (loaded.named_now("url") or not loaded.named_now("brokers")):
+        return http_transport(settings.url, settings.token)
+    return None
 
 
 def is_elsewhere(loaded: Loaded) -> bool:

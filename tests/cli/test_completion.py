@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import clean_environment
+from tests.cli.conftest import RunningDev, clean_environment, make_project
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def path(tmp_path: Path) -> str:
     return f"{command.parent}{os.pathsep}{os.environ['PATH']}"
 
 
-def run(*command: str, path: str, **variables: str) -> str:
+def run(*command: str, path: str, cwd: Path | None = None, **variables: str) -> str:
     done = subprocess.run(
-        command, env={**clean_environment(), "PATH": path, **variables}, capture_output=True, text=True, timeout=60
-    )
+        command, env={**clean_environment(), "PATH": path, **variables}, cwd=cwd, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
     return done.stdout + done.stderr
 
 
@@ -84,3 +84,20 @@ def test_zsh_and_fish_are_answered_with_what_each_is_for(path: str) -> None:
 
     assert '"list":"List instances, newest first."' in zsh
     assert "list\tList instances, newest first." in fish
+
+
+def test_ids_are_completed_where_a_dev_runs_and_nowhere_else_does_anybody_wait(dev: RunningDev, path: str) -> None:
+    for name in ("order-1", "order-2", "other"):
+        dev("start", "listen", "--id", name)
+
+    def completed(line: str, directory: Path) -> list[str]:
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        return run("perdure", path=path, cwd=directory, _PERDURE_COMPLETE="complete_bash", **words).split()
+
+    assert ["order-1", "order-2"] == sorted(completed("perdure get order", dev.directory))
+    assert ["other"] == completed("perdure terminate order-1 ot", dev.directory)
+    assert [] == completed("perdure get none", dev.directory)
+    elsewhere = make_project(dev.directory.parent / "elsewhere")
+    assert [] == completed("perdure get order", elsewhere)
+    (elsewhere / "perdure.toml").write_text('nonsense = "x"')
+    assert [] == completed("perdure get order", elsewhere)

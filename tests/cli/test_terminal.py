@@ -60,6 +60,16 @@ def test_no_color_is_obeyed_and_a_pipe_gets_plain_text(dev: RunningDev) -> None:
     assert f"{ESCAPE}32m" not in shown
 
 
+def test_rows_in_a_pipe_end_where_their_text_does(dev: RunningDev) -> None:
+    name = dev("start", "welcome", "--input", '["Ada"]').out.strip()
+    dev("wait", name)
+
+    for command in (["get", name], ["list"], ["config"], ["history", name]):
+        shown = dev(*command).out
+        assert shown.endswith("\n")
+        assert [] == [row for row in shown.splitlines() if row != row.rstrip() or not row]
+
+
 def test_progress_is_shown_to_a_person_alone(dev: RunningDev) -> None:
     names = [dev("start", "listen").out.strip() for _ in range(6)]
     code, shown = on_terminal(dev, "terminate", *names)

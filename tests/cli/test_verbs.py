@@ -62,6 +62,7 @@ def test_replace_ends_what_it_names(dev: RunningDev) -> None:
     name = new_id()
     dev("start", "listen", "--id", name)
     refused = dev("start", "listen", "--id", name, "--if-exists", "replace")
+    assert "and of another where replace_statuses names its status" in refused.err
     replaced = dev("start", "listen", "--id", name, "--if-exists", "replace", "--replace-status", "running", "--json")
 
     assert (8, True) == (refused.code, replaced.json["created"])
@@ -206,6 +207,18 @@ def test_a_wait_that_is_over_exits_6_and_the_instance_goes_on(dev: RunningDev) -
     assert (6, "") == (done.code, done.out)
     assert "RUNNING and goes on" in done.err
     assert "RUNNING" == dev("get", name, "--json").json["status"]
+
+
+def test_one_that_has_ended_says_so_and_takes_no_more(dev: RunningDev) -> None:
+    name = dev("start", "welcome", "--input", '["Ada"]').out.strip()
+    dev("wait", name)
+
+    for command in (["raise", name, "go"], ["cancel", name], ["terminate", name], ["suspend", name], ["resume", name]):
+        done = dev(*command)
+        assert (8, f"error: instance '{name}' is COMPLETED; it has ended, and takes no more requests\n") == (
+            done.code,
+            done.err,
+        )
 
 
 def test_an_unknown_orchestration_is_held_and_told(dev: RunningDev) -> None:

@@ -22,7 +22,7 @@ def config(loaded: Loaded, json: Json = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from .output import answers, note, plain, print_json, quoted
+    from .output import note, plain, print_json, print_table, quoted
 
     rows = [*_rows(loaded)]
     if json:
@@ -36,7 +36,7 @@ def config(loaded: Loaded, json: Json = False) -> None:
             table.add_row(
                 quoted(name), shown, plain(source, "dim" if source == "default" else ""), Text(text, style="dim")
             )
-        answers().print(table)
+        print_table(table)
     if others := [variable for variable, meant in loaded.ignored.items() if not meant]:
         note(f"no settings of perdure's: {quoted(', '.join(others))}")
 

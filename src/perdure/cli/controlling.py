@@ -9,8 +9,9 @@ from perdure.config import Loaded
 from perdure.errors import PerdureError
 
 from .command import command, exit_code_of, say_error
+from .starting import complete_id
 
-Ids = Annotated[list[str], typer.Argument(help="The instances' ids.", metavar="ID...")]
+Ids = Annotated[list[str], typer.Argument(help="The instances' ids.", metavar="ID...", autocompletion=complete_id)]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
 _PROGRESS_FROM = 5
 

@@ -87,7 +87,7 @@ def raise_level(
     from perdure.connection import kafka_settings_of
     from perdure.partitions.kafka import KafkaLog
 
-    from .output import answers, print_json
+    from .output import print_json, print_table
 
     settings = kafka_settings_of(loaded.settings)
 
@@ -107,7 +107,7 @@ def raise_level(
         table.add_column(title, justify="right")
     for view in found:
         table.add_row(str(view["partition"]), str(view["level"]), str(view["reads"]))
-    answers().print(table)
+    print_table(table)
 
 
 @command()
@@ -193,7 +193,7 @@ def _as_command(settings: Settings, binding: dict[str, Any]) -> str:
 def _show(found: "HubDescription", *, json: bool) -> None:
     from rich.table import Table
 
-    from .output import answers, plain, print_json, quoted
+    from .output import answers, plain, print_json, print_table, quoted
 
     identity = found.identity
     if json:
@@ -227,4 +227,4 @@ def _show(found: "HubDescription", *, json: bool) -> None:
         settings = [topic.settings.get(name, "") for name in wanted]
         cells = (topic.name, topic.partition_count, topic.replication_factor, *settings)
         table.add_row(*(plain(cell) for cell in cells))
-    answers().print(table)
+    print_table(table)

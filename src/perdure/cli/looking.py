@@ -54,7 +54,7 @@ def list_instances(
     from perdure.client import ListOptions
 
     from .clients import client_of
-    from .output import answers, instance_table, note, print_json, quoted
+    from .output import instance_table, note, print_json, print_table, quoted
 
     options = ListOptions(
         status=status or (),
@@ -78,7 +78,7 @@ def list_instances(
     if json:
         print_json(page.as_json())
     elif page.instances:
-        answers().print(instance_table(page))
+        print_table(instance_table(page))
         if page.next is not None:
             note(f"[dim]there are more: perdure list --after {quoted(page.next)}[/]")
     else:

@@ -123,6 +123,16 @@ def instance_table(instances: Iterable[Instance]) -> Table:
     return table
 
 
+def print_table(table: Table) -> None:
+    """A table; where nobody watches its rows end where their text does."""
+    if answers().is_terminal:
+        answers().print(table)
+        return
+    with answers().capture() as drawn:
+        answers().print(table)
+    answers().out("\n".join(row.rstrip(" ") for row in drawn.get().rstrip("\n").split("\n")), highlight=False)
+
+
 def _note_of(instance: Instance) -> Text:
     if instance.held is not None:
         return plain(f"held: {instance.held.reason}", "yellow")
@@ -152,7 +162,8 @@ def print_instance(instance: Instance) -> None:
         rows["parent"] = instance.parent_instance_id
     if instance.held is not None:
         rows["held"] = plain(f"{instance.held.kind}: {instance.held.reason}", "yellow")
-    rows["history"] = f"{instance.history_events} events, partition {instance.partition}, as of offset {instance.as_of}"
+    events = f"{instance.history_events} event{'s' if instance.history_events != 1 else ''}"
+    rows["history"] = f"{events}, partition {instance.partition}, as of offset {instance.as_of}"
     print_fields(rows)
     if instance.failure is not None:
         print_failure(instance.failure)
@@ -165,7 +176,7 @@ def print_fields(rows: Mapping[str, Any]) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value if isinstance(value, Text) else plain(value))
-    answers().print(table)
+    print_table(table)
 
 
 def print_failure(failure: Failure) -> None:

@@ -9,17 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from perdure.config import Loaded
-from perdure.errors import ConfigError, NotCompleted
+from perdure.config import Loaded, load_settings
+from perdure.errors import ConfigError, NotCompleted, PerdureError
 
 from .command import BAD_ANSWER, command
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Id = Annotated[str, typer.Argument(help="The instance's id.", metavar="ID")]
 Input = Annotated[str | None, typer.Option("--input", "-i", help="JSON; @FILE reads a file, - reads stdin.")]
 Timeout = Annotated[
     float | None, typer.Option("--timeout", help="Seconds to wait; without it, for as long as it takes.")
 ]
+IDS_COMPLETED_MAX = 50
+_COMPLETION_SECONDS = 1.0
 _SPANS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -38,6 +39,28 @@ def complete_status(incomplete: str) -> list[str]:
     from perdure.client.requests import STATUSES
 
     return [name for name in STATUSES if name.startswith(incomplete.upper())]
+
+
+def complete_id(context: typer.Context, incomplete: str) -> list[str]:
+    """The newest ids that begin so, where an API can be asked: nobody who presses Tab waits for Kafka, or reads an error."""
+    from perdure.client import AsyncClient, Client, ListOptions
+    from perdure.connection import api_transport
+
+    try:
+        loaded = load_settings({name: context.params.get(name) for name in ("hub", "brokers", "url", "dir")})
+        transport = api_transport(loaded)
+        if transport is None:
+            return []
+        options = ListOptions(limit=IDS_COMPLETED_MAX)
+        if incomplete:
+            options["prefix"] = incomplete
+        with Client(lambda: AsyncClient(transport, timeout=_COMPLETION_SECONDS)) as client:
+            return [each.instance_id for each in client.list(**options)]
+    except PerdureError:
+        return []
+
+
+Id = Annotated[str, typer.Argument(help="The instance's id.", metavar="ID", autocompletion=complete_id)]
 
 
 @command()

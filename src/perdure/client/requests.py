@@ -358,7 +358,9 @@ _REFUSALS: dict[ReplyCode, type[RequestRefused]] = {
     ReplyCode.ALREADY_FINISHED: InstanceFinished,
 }
 _ADVICE: dict[type[RequestRefused], str] = {
-    InstanceAlreadyExists: "choose another id, or say if_exists=return or replace",
+    InstanceAlreadyExists: "choose another id, or if_exists=return to get it back; if_exists=replace takes the place "
+    "of one that has ended, and of another where replace_statuses names its status",
+    InstanceFinished: "it has ended, and takes no more requests",
     InstanceNotFound: "check the id, and that it is this hub's",
 }
 _ENDS: dict[Status, type[NotCompleted]] = {
