@@ -80,7 +80,7 @@ def find_poison(deaths: Deaths) -> dict[str, InstanceHeld]:
     """Instances that did not survive when nothing else was tried."""
     return {
         name: InstanceHeld(
-            f"the process that ran its code died {tries.alone} times while nothing else was tried; it is not tried again until it is resumed",
+            f"the process that ran its code died {len(tries.alone)} times while nothing else was tried; it is not tried again until it is resumed",
             kind=POISON,
         )
         for name, tries in deaths.tries.items()

@@ -189,6 +189,7 @@ class CatchUp:
             begins = bool(events) and isinstance(events[0], ExecutionStarted)
             if before is None and not begins:
                 self.partial[name] = verdict.first_offset
+                self.fold.state.deaths.take_body(name, body, forgotten=False)
                 name = ""  # the partition's part of the record counts all the same
             else:
                 self.partial.pop(name, None)

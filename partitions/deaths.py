@@ -1,12 +1,16 @@
 """What the log tells of owners that died, so that what kills its owner is found and kept from the next one (R13).
 
-Rules of this file: an owner that stopped in order, or lived for long, has not died of anything here; two claims of one process
-are no death. Instances that were to be tried when an owner died are suspects; one that was tried alone, three times, is poison.
+Rules of this file: an owner that stopped in order, or lived for long, has not died of anything here; who claims again lives, and what
+it tried has survived. Instances that were to be tried when an owner died are suspects; one that was tried alone, three times, is poison.
+A checkpoint states them, for whoever begins to read there (R15).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from perdure.schemas.events import ExecutionCompleted, ExecutionTerminated, HistoryEvent
+from perdure.schemas.records import Tried, TurnBody
 
 from .shape import Shape
 
@@ -19,10 +23,10 @@ LONE_DEATHS_MAX = 3
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """How often an owner died while it tried an instance: among others, and alone."""
+    """The owners that tried an instance, among others and alone, and were not seen since: they may have died of it."""
 
-    among: int = 0
-    alone: int = 0
+    among: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -34,8 +38,15 @@ class Deaths:
     claims_since: int = 0
     short_lives: int = 0
     tries: dict[str, Tries] = field(default_factory=dict[str, Tries])
-    trying: tuple[str, ...] = ()
-    trying_epoch: int = -1
+
+    @classmethod
+    def of_checkpoint(cls, owner: str, tried: Sequence[Tried]) -> "Deaths":
+        """What a base states."""
+        return cls(owner, tries={each.instance_id: Tries(each.among, each.alone) for each in tried})
+
+    def tried(self) -> tuple[Tried, ...]:
+        """As a checkpoint states it."""
+        return tuple(Tried(name, tries.among, tries.alone) for name, tries in sorted(self.tries.items()))
 
     @property
     def careful(self) -> bool:
@@ -49,52 +60,47 @@ class Deaths:
 
     def is_poison(self, instance_id: str) -> bool:
         """Whether an instance did not survive, again and again, when nothing else was tried."""
-        return self.tries[instance_id].alone >= LONE_DEATHS_MAX
+        return len(self.tries[instance_id].alone) >= LONE_DEATHS_MAX
 
     def take_claim(self, owner: str, time_ms: int, *, released: bool) -> None:
         """`released`: the record before this claim, other claims apart, is the last one of an owner that stopped in order."""
+        self._live(owner)
         if (released and not self.claims_since) or time_ms - self.claimed_ms > CARE_MS:
             self.short_lives = 0
         elif owner != self.owner:
             self.short_lives += 1
-        else:
-            self._survive(self.trying_epoch)  # its epoch ended, and it lives
         self.owner, self.claimed_ms = owner, time_ms
         self.claims_since += 1
 
-    def take_attempt(self, epoch: int, instances: Sequence[str]) -> None:
+    def take_attempt(self, instances: Sequence[str]) -> None:
         """The owner is about to try these; those that it tried before have survived."""
-        self._survive(epoch)
-        alone = len(instances) == 1
+        self._live(self.owner)
         for name in instances:
             before = self.tries.get(name, Tries())
-            self.tries[name] = Tries(before.among + (not alone), before.alone + alone)
-        self.trying, self.trying_epoch = tuple(instances), epoch
+            if len(instances) == 1:
+                self.tries[name] = Tries(before.among, (*before.alone, self.owner))
+            else:
+                self.tries[name] = Tries((*before.among, self.owner), before.alone)
 
-    def take_body(self, epoch: int, instance_id: str, *, decided: bool, released: bool) -> None:
-        """One TURN, PARTITION or FORGOTTEN record. `decided`: the instance's code ran, or there will be no more of it."""
+    def take_body(self, instance_id: str, body: TurnBody, *, forgotten: bool) -> None:
+        """One TURN, PARTITION or FORGOTTEN record: the instance survived if its code ran, or will not run again."""
         self.claims_since = 0
-        if decided:
+        if self.tries and (body.decided or forgotten or any(map(_ends, body.events))):
             self.tries.pop(instance_id, None)
-        if released:
-            self._survive(epoch)
+        if body.released:
+            self._live(self.owner)
 
-    def _survive(self, epoch: int) -> None:
-        if epoch == self.trying_epoch:
-            for name in self.trying:
-                self.tries.pop(name, None)
-        self.trying = ()
+    def _live(self, owner: str) -> None:
+        """It says something: what it tried has not killed it."""
+        for name in [name for name, tries in self.tries.items() if owner in tries.among or owner in tries.alone]:
+            del self.tries[name]
 
     def copy(self) -> "Deaths":
-        return Deaths(
-            self.owner,
-            self.claimed_ms,
-            self.claims_since,
-            self.short_lives,
-            dict(self.tries),
-            self.trying,
-            self.trying_epoch,
-        )
+        return Deaths(self.owner, self.claimed_ms, self.claims_since, self.short_lives, dict(self.tries))
+
+
+def _ends(event: HistoryEvent) -> bool:
+    return isinstance(event, ExecutionTerminated) or (isinstance(event, ExecutionCompleted) and event.status.terminal)
 
 
 def encode_deaths(deaths: Deaths) -> list[Any]:
@@ -105,15 +111,13 @@ def encode_deaths(deaths: Deaths) -> list[Any]:
         deaths.claims_since,
         deaths.short_lives,
         [[name, tries.among, tries.alone] for name, tries in deaths.tries.items()],
-        list(deaths.trying),
-        deaths.trying_epoch,
     ]
 
 
-DEATHS: Shape = (str, int, int, int, [(str, int, int)], [str], int)
+DEATHS: Shape = (str, int, int, int, [(str, [str], [str])])
 
 
 def decode_deaths(fields: list[Any]) -> Deaths:
-    owner, claimed_ms, claims_since, short_lives, tries, trying, epoch = fields
-    tried = {name: Tries(among, alone) for name, among, alone in tries}
-    return Deaths(owner, claimed_ms, claims_since, short_lives, tried, tuple(trying), epoch)
+    owner, claimed_ms, claims_since, short_lives, tries = fields
+    tried = {name: Tries(tuple(among), tuple(alone)) for name, among, alone in tries}
+    return Deaths(owner, claimed_ms, claims_since, short_lives, tried)

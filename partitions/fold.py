@@ -46,9 +46,7 @@ class Fold:
         for cursor in turn.body.cursors:
             self._acknowledge(cursor.target, cursor.acked, self.state.decided.get(cursor.target, 0))
         self.state.apply_body(turn.body)
-        over = turn.after is None or turn.after.status.terminal
-        decided = turn.body.decided or over
-        self.state.deaths.take_body(self.epoch, turn.instance_id, decided=decided, released=turn.body.released)
+        self.state.deaths.take_body(turn.instance_id, turn.body, forgotten=turn.after is None)
         self._changes.update(take_changes(turn, self.partition))
 
     def _acknowledge(self, target: int, acked: int, decided: int) -> None:
@@ -104,7 +102,7 @@ class Fold:
 
     def take_attempt(self, instances: Sequence[str]) -> None:
         """Add what an owner is about to try (R13)."""
-        self.state.deaths.take_attempt(self.epoch, instances)
+        self.state.deaths.take_attempt(instances)
 
     def show(self, instance_id: str, old: InstanceHeader | None, new: InstanceHeader | None) -> None:
         """State what readers see of an instance after this batch; the first `old` and the last `new` count."""

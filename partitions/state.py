@@ -52,6 +52,7 @@ class PartitionState:
             checkpoint.level,
             released=False,
             base=checkpoint.base,
+            deaths=Deaths.of_checkpoint(checkpoint.owner, checkpoint.tried),
         )
 
     def apply_body(self, body: TurnBody) -> None:
@@ -83,7 +84,17 @@ class PartitionState:
             SourceMark(topic, source, sequence) for (topic, source), sequence in sorted(self.sources.items())
         )
         above = tuple(sorted(self.consumed_above))
-        return Checkpoint(self.time_ms, self.inbox_mark, above, sources, targets, self.level, base)
+        return Checkpoint(
+            self.time_ms,
+            self.inbox_mark,
+            above,
+            sources,
+            targets,
+            self.level,
+            base,
+            self.deaths.owner,
+            self.deaths.tried(),
+        )
 
     def copy(self) -> "PartitionState":
         return PartitionState(
@@ -114,7 +125,7 @@ class Anchor:
     digest: bytes
 
 
-STORE_FORMAT = 2
+STORE_FORMAT = 3
 
 
 def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:

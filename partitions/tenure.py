@@ -185,6 +185,7 @@ class Tenure:
         names = care.to_state()
         if names is not None:
             care.state(names, self._epoch.next_offset)
+            self._tip.deaths.take_attempt(names)
             self._append(
                 Decided(RecordKind.ATTEMPT, attempt=names), encode_attempt(Attempt(now_ms, names), self._level.number)
             )
@@ -362,6 +363,7 @@ class Tenure:
         """Append a TURN, PARTITION or FORGOTTEN record; return its body as on the wire."""
         self._confirmation.expect_dispatches(body)
         self._tip.apply_body(body)
+        self._tip.deaths.take_body(decided.instance_id, body, forgotten=decided.kind == RecordKind.FORGOTTEN)
         return self._append(decided, self._level.encode_turn(body))
 
     def _append(self, decided: Decided, encoded: bytes) -> bytes:

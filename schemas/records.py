@@ -129,8 +129,17 @@ class TargetState:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """The owners that tried an instance, among others and alone, and were not seen since (R13)."""
+
+    instance_id: str
+    among: tuple[str, ...]
+    alone: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The tip at this place in the run (R15)."""
+    """The tip at this place in the run (R15). `owner` states it; `tried` are the instances that owners may have died of (R13)."""
 
     time_ms: int
     inbox_mark: int
@@ -139,6 +148,8 @@ class Checkpoint:
     targets: tuple[TargetState, ...] = ()
     level: int = LEVEL
     base: int = -1
+    owner: str = ""
+    tried: tuple[Tried, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from perdure.schemas.records import (
     Send,
     SourceMark,
     TargetState,
+    Tried,
     TurnBody,
 )
 from tests.partitions.histories import Writer
@@ -96,7 +97,7 @@ def test_an_honest_history_has_no_findings() -> None:
     forge.claim()
     forge.turn(ev.TaskRescheduled(1, 3, RescheduleReason.RECOVERY), at=130, decided=False)
     forge.turn(ev.TaskCompleted(1, 3), COMPLETED, at=140, consumed=(0,), inbox_mark=1)
-    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(140, 1)))
+    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(140, 1, owner=OWNER)))
     forge.record(RecordKind.LEVEL, encode_level(LevelRaised(2, 140)))
     forge.turn(at=140, kind=RecordKind.FORGOTTEN, inbox_mark=1)
     forge.turn(at=150, name="", inbox_mark=1, released=True)
@@ -407,6 +408,14 @@ CHECKPOINTS = [
         Checkpoint(5, 4, (7,), (SourceMark("t", 1, 2),), (TargetState(-1, 1, 1),), level=2),
         "level is 2, the records before it say 1",
     ),
+    (
+        Checkpoint(5, 4, (7,), (SourceMark("t", 1, 2),), (TargetState(-1, 1, 1),), owner="another"),
+        "owner is another, the records before it say",
+    ),
+    (
+        Checkpoint(5, 4, (7,), (SourceMark("t", 1, 2),), (TargetState(-1, 1, 1),), tried=(Tried("i", (), ("w",)),)),
+        "tried is (Tried(instance_id='i', among=(), alone=('w',)),), the records before it say ()",
+    ),
 ]
 
 
@@ -417,7 +426,7 @@ def test_a_checkpoint_states_what_the_records_before_it_say(checkpoint: Checkpoi
     forge.turn(name="", at=5, consumed=(7,), inbox_mark=4, cursors=(Cursor(-1, 1),), sources=(SourceMark("t", 1, 2),))
     forge.record(
         RecordKind.CHECKPOINT,
-        encode_checkpoint(replace(checkpoint, level=1)) if checkpoint.level == 1 else encode_checkpoint(checkpoint),
+        encode_checkpoint(checkpoint if checkpoint.owner else replace(checkpoint, owner=OWNER)),
     )
 
     offset, rule, found = only(forge)
@@ -428,10 +437,10 @@ def test_a_checkpoint_states_what_the_records_before_it_say(checkpoint: Checkpoi
 def test_a_checkpoint_has_a_time_of_its_own_that_does_not_go_back() -> None:
     forge = Forge()
     forge.turn(name="", at=5)
-    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(9, 0)))
+    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(9, 0, owner=OWNER)))
     forge.turn(name="", at=9)
     assert [] == forge.findings()
-    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(8, 0)))
+    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(8, 0, owner=OWNER)))
 
     assert (4, "R11", "partition time went back from 9 to 8") == only(forge)
 

@@ -19,7 +19,7 @@ from perdure.schemas.records import (
     Send,
     TargetState,
 )
-from tests.audit.test_invariants import COMPLETED, TASK, Forge, only
+from tests.audit.test_invariants import COMPLETED, OWNER, TASK, Forge, only
 
 LETTERS = TargetState(DEAD_LETTER, 1, 1)
 
@@ -42,7 +42,7 @@ def carry(forge: Forge, **otherwise: object) -> None:
 
 def checkpoint(forge: Forge, base: int = -1, *targets: TargetState) -> int:
     """Append one; return its offset."""
-    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(1, 0, targets=targets, base=base)))
+    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(1, 0, targets=targets, base=base, owner=OWNER)))
     return len(forge.values) - 1
 
 

@@ -11,6 +11,7 @@ from perdure.schemas.records import DEAD_LETTER, LEVEL, Checkpoint, Cursor, Send
 
 from .evidence import Evidence, Violation
 from .reading import Entry
+from .tries import Tries
 
 Source = tuple[str, int]
 
@@ -32,10 +33,12 @@ class Marks:
     released: bool = True
     release_told: bool = True
     turns: int = 0
+    tries: Tries = field(default_factory=Tries)
     found: list[Violation] = field(default_factory=list)
 
     def take(self, entry: Entry) -> None:
         """The next record of the partition."""
+        self.tries.take(entry)
         if entry.checkpoint is not None:
             self._check_checkpoint(entry, entry.checkpoint)
             self.release_told = False
@@ -102,6 +105,8 @@ class Marks:
                 (target, len(sent), self.acked.get(target, 0)) for target, sent in sorted(self.sent.items()) if sent
             ),
             "level": LEVEL,
+            "owner": self.tries.owner,
+            "tried": self.tries.stated(),
         }
         found = {
             "inbox_mark": stated.inbox_mark,
@@ -109,6 +114,8 @@ class Marks:
             "sources": tuple((each.topic_id, each.partition, each.sequence) for each in stated.sources),
             "targets": tuple((each.target, each.decided, each.acked) for each in stated.targets),
             "level": stated.level,
+            "owner": stated.owner,
+            "tried": stated.tried,
         }
         for name, value in expected.items():
             if found[name] != value:

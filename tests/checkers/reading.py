@@ -11,6 +11,7 @@ from perdure.partitions.ports import LogRecord
 from perdure.partitions.reader import Accepted, Part, RunState, Void, read_record
 from perdure.schemas.codec import (
     WireError,
+    decode_attempt,
     decode_carried,
     decode_checkpoint,
     decode_claim,
@@ -51,6 +52,7 @@ class Entry:
     checkpoint: Checkpoint | None = None
     claim: Claim | None = None
     carried: CarriedHistory | None = None
+    tried: tuple[str, ...] | None = None
     body: bytes = b""
 
     @property
@@ -175,6 +177,7 @@ def _decode(partition: int, whole: _Whole) -> Entry:
     checkpoint = decode_checkpoint(body, first.format) if first.kind == RecordKind.CHECKPOINT else None
     claim = decode_claim(body, first.format) if first.kind == RecordKind.CLAIM else None
     carried = decode_carried(body, first.format) if first.kind == RecordKind.CARRIED else None
+    tried = decode_attempt(body, first.format).instances if first.kind == RecordKind.ATTEMPT else None
     return Entry(
         partition,
         whole.last.offset,
@@ -188,6 +191,7 @@ def _decode(partition: int, whole: _Whole) -> Entry:
         checkpoint,
         claim,
         carried,
+        tried,
         body,
     )
 

@@ -8,12 +8,13 @@ import pytest
 
 from perdure.actors.app import App
 from perdure.actors.context import OrchestrationContext
-from perdure.partitions.deaths import CARE_MS, Deaths, decode_deaths, encode_deaths
+from perdure.partitions.deaths import CARE_MS, LONE_DEATHS_MAX, Deaths, Tries, decode_deaths, encode_deaths
 from perdure.partitions.memory import MemoryStores
+from perdure.partitions.state import PartitionState
 from perdure.schemas import messages as ms
-from perdure.schemas.codec import decode_attempt
+from perdure.schemas.codec import decode_attempt, decode_checkpoint, encode_checkpoint
 from perdure.schemas.events import Status
-from perdure.schemas.records import RecordKind
+from perdure.schemas.records import FIRST_LEVEL, RecordKind, TurnBody
 from tests.partitions.cluster import Cluster, Member
 
 DEATHS_MAX = 8
@@ -250,22 +251,49 @@ def test_lives_that_were_long_or_ended_in_order_are_no_deaths() -> None:
     deaths = Deaths()
     for number in range(10):
         deaths.take_claim(f"worker-{number}", number * (CARE_MS + 1), released=False)
-        deaths.take_body(number, "i", decided=True, released=False)
+        deaths.take_body("i", TurnBody(number), forgotten=False)
     assert not deaths.careful
     for number in range(10):
         deaths.take_claim(f"other-{number}", 10 * (CARE_MS + 1) + number, released=True)
-        deaths.take_body(number, "i", decided=True, released=True)
+        deaths.take_body("i", TurnBody(number, released=True), forgotten=False)
     assert not deaths.careful
 
 
 def test_what_is_known_of_deaths_survives_the_store() -> None:
     deaths = Deaths()
     deaths.take_claim("worker-1", 5, released=True)
-    deaths.take_attempt(3, ("a", "b"))
+    deaths.take_attempt(("a", "b"))
     deaths.take_claim("worker-2", 6, released=False)
-    deaths.take_attempt(4, ("a",))
+    deaths.take_attempt(("a",))
 
     assert deaths == decode_deaths(encode_deaths(deaths)) == deaths.copy()
     assert {"a", "b"} == deaths.suspects
-    deaths.take_attempt(4, ())
+    deaths.take_attempt(())
     assert {"b"} == deaths.suspects
+
+
+def test_who_claims_again_has_not_died_of_what_it_tried() -> None:
+    deaths = Deaths()
+    for number in range(12):
+        deaths.take_claim(f"worker-{number % 2}", number, released=False)
+        deaths.take_attempt(("a",))
+
+    assert not deaths.is_poison("a")
+    assert Tries((), ("worker-0", "worker-1")) == deaths.tries["a"]
+
+
+def test_a_base_states_whom_something_is_held_against() -> None:
+    deaths = Deaths()
+    for number in range(LONE_DEATHS_MAX):
+        deaths.take_claim(f"worker-{number}", number, released=False)
+        deaths.take_attempt(("killer",))
+    deaths.take_claim("worker-9", 9, released=False)
+    deaths.take_attempt(("another",))
+    state = PartitionState(deaths=deaths)
+    checkpoint = decode_checkpoint(encode_checkpoint(state.checkpoint()), FIRST_LEVEL)
+    told = PartitionState.of_checkpoint(checkpoint).deaths
+
+    assert (told.owner, told.tries) == (deaths.owner, deaths.tries)
+    assert told.is_poison("killer")
+    told.take_attempt(())
+    assert {"killer"} == set(told.tries)

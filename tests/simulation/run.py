@@ -354,8 +354,7 @@ class Run:
             world.errors,
             settled=True,
             endless=frozenset(plan.instance_id for plan in self.scenario.plans if plan.is_endless or plan.is_killer),
-            # A base does not tell who has killed its owners, so that whoever begins there finds it out anew.
-            deaths=world.outside.deaths if self.scenario.tuning.retention_seconds is None else {},
+            deaths=world.outside.deaths,
             awaited=self._awaited,
         )
 

@@ -1,6 +1,6 @@
 """What the records of one partition say of its inbox, its sends, its sources and its time, held to R7, R8, R11 and R12."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from perdure.partitions.partitioner import partition_of
 from perdure.partitions.state import PartitionState
@@ -26,7 +26,15 @@ class Marks:
         self._sent: dict[int, dict[int, int]] = {}
         self.partition_count = 0
 
-    def take_body(self, body: TurnBody) -> Wrong:
+    def take_claim(self, owner: str, time_ms: int) -> None:
+        """Note who owns the partition now."""
+        self._state.deaths.take_claim(owner, time_ms, released=self._state.released)
+
+    def take_attempt(self, instances: Sequence[str]) -> None:
+        """Note what an owner is about to try (R13)."""
+        self._state.deaths.take_attempt(instances)
+
+    def take_body(self, instance_id: str, body: TurnBody, *, forgotten: bool) -> Wrong:
         """Apply one TURN, PARTITION or FORGOTTEN record."""
         state = self._state
         if body.time_ms < state.time_ms:
@@ -38,6 +46,7 @@ class Marks:
         yield from self._check_sends(body)
         yield from self._check_levels(body)
         state.apply_body(body)
+        state.deaths.take_body(instance_id, body, forgotten=forgotten)
 
     @property
     def base(self) -> int:

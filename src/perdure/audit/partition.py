@@ -113,12 +113,13 @@ class PartitionAudit:
                 f"the claim is for {claim.partition_count} partitions by {claim.hash}, expected {count} by {HASH}",
             )
         self._marks.partition_count = count
+        self._marks.take_claim(claim.owner, claim.time_ms)
         self._take_base(accepted.offset, claim.base)
         self._check_key(record, claim.owner)
 
     def _take_turn(self, accepted: Accepted, record: LogRecord) -> None:
         body, name = decode_turn(accepted.body, accepted.format), accepted.instance_id
-        for rule, message in self._marks.take_body(body):
+        for rule, message in self._marks.take_body(name, body, forgotten=accepted.kind == RecordKind.FORGOTTEN):
             self._report(accepted.offset, rule, message)
         self._released = body.released
         self._check_key(record, name)
@@ -228,7 +229,7 @@ class PartitionAudit:
                 self._decisions.take(name, turn.offset, decode_turn(turn.body, turn.format))
 
     def _take_attempt(self, accepted: Accepted, record: LogRecord) -> None:
-        decode_attempt(accepted.body, accepted.format)
+        self._marks.take_attempt(decode_attempt(accepted.body, accepted.format).instances)
         self._check_key(record, "")
 
     def _take_unknown(self, accepted: Accepted, _record: LogRecord) -> None:
