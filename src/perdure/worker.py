@@ -47,7 +47,8 @@ from .standbys import StandbyParts, Standbys
 
 _log = structlog.get_logger("perdure.worker")
 _CRASH_PAUSE_SECONDS = 0.5
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS = 10.0
+_LOOK_SECONDS_STANDING_IN = 1.0
 _STEADY_SECONDS = 60.0
 # Faults whose message says all that there is to say; of any other the stack is told.
 _SAID = (
@@ -193,6 +194,7 @@ class Worker:
         worked |= self._step_hand_overs()
         self._retry_crashed()
         self.lookout.look(self.owners)
+        self._look_who_owns()
         return worked
 
     def _watch_turn(self) -> AbstractContextManager[object]:
@@ -289,7 +291,6 @@ class Worker:
         standbys = self._standbys
         if standbys is None:
             return False
-        self._look_who_owns()
         for partition in [each for each in self._standing_in if self._is_deposed(each)]:
             # Somebody else claimed it, who is more likely to be meant: the group gave it to us never.
             self._close(partition)
@@ -302,17 +303,17 @@ class Worker:
         return worked
 
     def _look_who_owns(self) -> None:
-        """Where we stand in, the group may have given the partition to another, and nobody tells us."""
+        """Where we stand in, the group may have given the partition to another; where we own, another may stand in. Nobody tells us,
+        and the timers and activities of who stood in and then died would be nobody's (R6). May take a moment."""
         now = self.clock.monotonic()
-        if not self._standing_in or now < self._look_at:
+        if now < self._look_at:
             return
-        self._look_at = now + _LOOK_SECONDS
-        for partition in self._standing_in:
-            if (owner := self.owners.get(partition)) is not None:
-                try:
-                    owner.notice_others()
-                except LogUnavailable:
-                    return
+        self._look_at = now + (_LOOK_SECONDS_STANDING_IN if self._standing_in else _LOOK_SECONDS)
+        try:
+            for owner in self.owners.values():
+                owner.notice_others()
+        except LogUnavailable:
+            self._look_at = now + _LOOK_SECONDS
 
     def _is_deposed(self, partition: int) -> bool:
         owner = self.owners.get(partition)

@@ -25,6 +25,7 @@ from perdure.partitions.ports import (
 from perdure.schemas.codec import decode_envelope, decode_turn
 from perdure.schemas.messages import Start
 from perdure.schemas.records import RecordKind
+from tests.partitions.histories import claim_value
 from tests.worker.engine import PARTITIONS, PLENTY_SECONDS, Engine, OneActivityApp, ScriptedMembership
 
 BOTH = tuple(range(PARTITIONS))
@@ -282,6 +283,23 @@ def with_faults(make: Setup, *faults: Exception) -> tuple[Engine, FaultyStores]:
     engine.make_worker(stores)
     make.engines.append(engine)
     return engine, stores
+
+
+def test_an_owner_with_nothing_to_do_sees_that_another_stands_in(make: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only the other one knows, its timers among it, was nobody's when it died."""
+    monkeypatch.setattr("perdure.worker._LOOK_SECONDS", 0.05)
+    engine = make()
+    engine.until(lambda: [0, 1] == sorted(owned(engine)))
+    deposed = engine.worker.owners[0]
+    other = engine.log.share()
+    writer = other.open_history(0)
+    writer.append("another", claim_value("another", PARTITIONS))
+    engine.until(lambda: deposed.phase == Phase.STANDBY)
+
+    assert [1] == owned(engine)
+    assert "claimed by another" in deposed.epoch_ended_by
+    writer.close()
+    other.close()
 
 
 def test_a_bug_closes_its_partition_loudly_and_the_others_go_on(make: Setup) -> None:
