@@ -2,10 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import StringIO
 
+import orjson
 import pytest
 
-from perdure.audit import audit_records, read_log
+from perdure.audit import ExportTrimmed, audit_records, read_log, write_export
 from perdure.partitions.ports import HubIdentity, LogRecord, LogSpan, LogTruncated
 from perdure.schemas import events as ev
 from perdure.schemas.codec import decode_envelope, encode_carried, encode_checkpoint
@@ -90,13 +92,14 @@ def test_the_report_says_where_the_evidence_begins() -> None:
 
 
 class Trimmed:
-    """A living hub's log of one partition, whose owner names a base and trims to it while it is read for the `at`th time."""
+    """A living hub's log of one partition, whose owner names a base and trims to it while it is read for the `at`th time,
+    before its record `when`."""
 
-    def __init__(self, forge: Forge, base: int, at: int) -> None:
+    def __init__(self, forge: Forge, base: int, at: int, when: int = 1) -> None:
         self.identity = HubIdentity("hub", "cluster", "topic", 1)
         self._records = records_of(forge)
         self._named, self._base, self._start = len(self._records) - 1, base, 0
-        self._reads_left = at
+        self._reads_left, self._when = at, when
 
     def span_history(self, _partition: int) -> LogSpan:
         return LogSpan(self._start, len(self._records) if self._start else self._named)
@@ -104,7 +107,7 @@ class Trimmed:
     def read_history(self, _partition: int, start: int, end: int) -> Iterator[LogRecord]:
         self._reads_left -= 1
         for record in self._records[start:end]:
-            if self._reads_left == 0 and record.offset == 1:
+            if self._reads_left == 0 and record.offset == self._when:
                 self._start = self._base
             if record.offset < self._start:
                 raise LogTruncated(f"offset {record.offset} went while it was read")
@@ -121,6 +124,29 @@ def test_a_log_that_is_trimmed_while_it_is_audited_is_audited_from_where_it_begi
 
     assert {0: base} == report.begins_at
     assert () == report.findings
+
+
+def test_a_log_that_is_trimmed_while_it_is_exported_is_exported_from_where_it_begins_then() -> None:
+    """Also where less is left of it than was written already."""
+    forge = Forge()
+    for number in range(10):
+        forge.start(COMPLETED, name=f"brief-{number}")
+    base = checkpoint(forge)
+    checkpoint(forge, base)
+    out = StringIO()
+    out.write("what was there before\n")
+    count = write_export(read_log(Trimmed(forge, base, at=1, when=base - 1)), out)
+    before, *lines = out.getvalue().splitlines()
+
+    assert ("what was there before", 2) == (before, count)
+    assert [base, base + 1] == [orjson.loads(line)["offset"] for line in lines]
+
+
+def test_what_went_to_where_nothing_can_be_taken_back_says_so() -> None:
+    forge, base = trimmed_forge()
+
+    with pytest.raises(ExportTrimmed, match=r"partition 0 was trimmed while it was exported.*export to a file"):
+        write_export(read_log(Trimmed(forge, base, 1)), StringIO(), rewinds=False)
 
 
 def test_a_log_that_lost_its_end_while_it_is_audited_is_no_trim() -> None:

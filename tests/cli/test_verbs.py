@@ -1,11 +1,15 @@
 """Every verb as a program and a person meet it, on a `perdure dev` that the command finds by itself."""
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 from uuid import uuid4
 
 import pytest
 
+from perdure import audit
+from perdure.audit import ExportTrimmed
+from perdure.partitions.ports import LogTruncated
 from tests.cli.conftest import APP, RunningDev
 
 
@@ -219,6 +223,25 @@ def test_one_that_has_ended_says_so_and_takes_no_more(dev: RunningDev) -> None:
             done.code,
             done.err,
         )
+
+
+def test_an_export_is_written_whole_or_not_at_all(
+    dev: RunningDev, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "history.jsonl"
+    assert 0 == dev("audit", "--export", str(file)).code
+    whole = file.read_text()
+
+    def trimmed(_records: object, out: TextIO, *, rewinds: bool = True) -> int:
+        out.write("half of it")
+        raise LogTruncated("it ends before its end") if rewinds else ExportTrimmed("it was trimmed meanwhile")
+
+    monkeypatch.setattr(audit, "write_export", trimmed)
+    broken, piped = dev("audit", "--export", str(file)), dev("audit", "--export", "-")
+
+    assert (8, "error: it ends before its end\n") == (broken.code, broken.err)
+    assert (7, "error: it was trimmed meanwhile\n") == (piped.code, piped.err)
+    assert ([file], whole) == (list(tmp_path.iterdir()), file.read_text())
 
 
 def test_an_unknown_orchestration_is_held_and_told(dev: RunningDev) -> None:

@@ -9,7 +9,17 @@ from collections.abc import Iterable
 from perdure.partitions.ports import LogRecord, LogTruncated
 
 from .decisions import Decisions, ReplayedCode
-from .export import ExportError, History, Living, Records, find_beginning, read_export, read_log, write_export
+from .export import (
+    ExportError,
+    ExportTrimmed,
+    History,
+    Living,
+    Records,
+    find_beginning,
+    read_export,
+    read_log,
+    write_export,
+)
 from .partition import PartitionAudit, Scope
 from .report import AuditReport, Blame, Counts, Finding, Head
 
@@ -18,6 +28,7 @@ __all__ = [
     "Blame",
     "Counts",
     "ExportError",
+    "ExportTrimmed",
     "Finding",
     "Head",
     "History",

@@ -8,7 +8,7 @@ from typing import Any, Protocol, TextIO, runtime_checkable
 import orjson
 
 from perdure.partitions.bases import Base, base_of, named_base
-from perdure.partitions.ports import HubIdentity, LogRecord, LogSpan
+from perdure.partitions.ports import HubIdentity, LogRecord, LogSpan, LogTruncated
 from perdure.partitions.state import NO_BASE
 
 Records = Mapping[int, Iterable[LogRecord]]
@@ -16,6 +16,10 @@ Records = Mapping[int, Iterable[LogRecord]]
 
 class ExportError(Exception):
     """A line of an export that is none; the message names file and line."""
+
+
+class ExportTrimmed(Exception):
+    """A partition's history was trimmed while it was written to where nothing can be taken back."""
 
 
 class History(Protocol):
@@ -70,14 +74,33 @@ def find_beginning(records: Iterable[LogRecord]) -> Base | None:
     return next((found for record in records if record.offset == base and (found := base_of(record))), None)
 
 
-def write_export(records: Records, out: TextIO) -> int:
-    """Write all records; return how many."""
-    count = 0
-    for partition in sorted(records):
-        for record in records[partition]:
-            out.write(_line(partition, record))
-            count += 1
-    return count
+def write_export(records: Records, out: TextIO, *, rewinds: bool = True) -> int:
+    """Write all records; return how many. A partition that its owner trims meanwhile (R15) is written anew, from where it begins
+    then; raises ExportTrimmed where `out` cannot be rewound."""
+    return sum(_write_partition(partition, records[partition], out, rewinds=rewinds) for partition in sorted(records))
+
+
+def _write_partition(partition: int, stretch: Iterable[LogRecord], out: TextIO, *, rewinds: bool) -> int:
+    start = out.tell() if rewinds else 0
+    while True:
+        count = 0
+        try:
+            for record in stretch:
+                out.write(_line(partition, record))
+                count += 1
+        except LogTruncated as error:
+            if not isinstance(stretch, Living) or not stretch.look_again():
+                raise
+            if rewinds:
+                out.seek(start)
+                out.truncate()
+            elif count:
+                raise ExportTrimmed(
+                    f"the history of partition {partition} was trimmed while it was exported, and what was written of it "
+                    "cannot be taken back; export to a file, where it is written anew"
+                ) from error
+        else:
+            return count
 
 
 def _line(partition: int, record: LogRecord) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from perdure.config import Loaded
 from perdure.connection import find_dev, is_elsewhere, looks_at_directory
-from perdure.errors import ConfigError, InstanceNotFound, InvalidRequest
+from perdure.errors import ConfigError, HubUnavailable, InstanceNotFound, InvalidRequest
 
 from .apps import load_app
 from .command import AUDIT_USAGE, AuditCommand, command, say_error
@@ -151,20 +151,41 @@ class _Watched:
 
 
 def _export(records: "Records", export: Path) -> int:
-    from perdure.audit import write_export
+    """Write an export whole or not at all: an audit cannot tell half of one from a log whose tail was cut off."""
+    from perdure.audit import ExportTrimmed, write_export
 
-    from .output import note
+    from .output import note, quoted
 
-    if export == Path("-"):
-        write_export(records, sys.stdout)
-        return 0
     try:
-        with export.open("w", encoding="utf-8") as out:
-            count = write_export(records, out)
+        if export == Path("-"):
+            write_export(records, sys.stdout, rewinds=False)
+            return 0
+        if export.exists() and not export.is_file():  # a pipe, perhaps
+            with export.open("w", encoding="utf-8") as out:
+                count = write_export(records, out, rewinds=False)
+        else:
+            count = _export_whole(records, export)
+    except ExportTrimmed as error:
+        raise HubUnavailable(str(error)) from error
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise ConfigError(f"--export {export} cannot be written: {error.strerror or error}") from error
-    note(f"{count} records written to {export}")
+    note(f"{count} records written to {quoted(export)}")
     return 0
+
+
+def _export_whole(records: "Records", export: Path) -> int:
+    from perdure.audit import write_export
+
+    draft = export.with_name(f"{export.name}.part")
+    try:
+        with draft.open("w", encoding="utf-8") as out:
+            count = write_export(records, out)
+        draft.replace(export)
+    finally:
+        draft.unlink(missing_ok=True)
+    return count
 
 
 def _heads_of(heads: "Sequence[Head]", records: "Records", instance: str | None) -> "list[Head]":
