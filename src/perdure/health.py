@@ -30,24 +30,30 @@ CONNECTIONS_MAX = 32
 CONNECTION_SECONDS_MAX = 10.0
 
 
-def worker_registry(worker: Worker) -> CollectorRegistry:
-    """What a worker process has to tell Prometheus."""
+def worker_registry(worker: Worker | None) -> CollectorRegistry:
+    """What a worker process has to tell Prometheus; of itself alone, while there is no worker in it."""
     registry = CollectorRegistry()
-    registry.register(WorkerCollector(worker))
+    if worker is not None:
+        registry.register(WorkerCollector(worker))
     ProcessCollector(registry=registry)
     return registry
 
 
-def health(worker: Worker) -> Answer:
-    """Alive: the engine makes its rounds."""
+def health(worker: Worker | None) -> Answer:
+    """Alive: the engine makes its rounds, or the process waits for its brokers, which a restart would not bring back."""
+    if worker is None:
+        return _json(HTTPStatus.OK, {"status": "waiting for the brokers"})
     age = worker.clock.monotonic() - worker.round_at
     if age > ROUND_SECONDS_MAX:
         return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"status": "stuck", "seconds_since_last_round": round(age, 1)})
     return _json(HTTPStatus.OK, {"status": "ok"})
 
 
-def readiness(worker: Worker) -> Answer:
+def readiness(worker: Worker | None) -> Answer:
     """Ready: the group has given us our share, and all of it is recovered."""
+    if worker is None:
+        # Anybody may ask, so why they do not answer is for the log.
+        return _json(HTTPStatus.SERVICE_UNAVAILABLE, {"ready": False, "waiting_for": "the brokers"})
     phases = {str(partition): owner.phase.name.lower() for partition, owner in sorted(worker.owners.copy().items())}
     crashed = sorted(
         partition for partition, crashes in list(worker.crashes.items()) if crashes.retry_at != float("inf")
@@ -60,21 +66,25 @@ def readiness(worker: Worker) -> Answer:
 
 
 class HealthServer:
-    """Serves until `close`. Port 0 takes a free one; `port` says which."""
+    """Serves until `close`. Port 0 takes a free one; `port` says which. Without a worker it tells of a process that waits for its
+    brokers, until `tell_of`."""
 
-    def __init__(self, worker: Worker, host: str = "127.0.0.1", port: int = 0) -> None:
-        registry = worker_registry(worker)
+    def __init__(self, worker: Worker | None = None, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.tell_of(worker)
 
         class Requests(_Requests):
             answers: ClassVar[dict[str, Callable[[], Answer]]] = {
-                "/healthz": lambda: health(worker),
-                "/readyz": lambda: readiness(worker),
-                "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(registry)),
+                "/healthz": lambda: health(self._worker),
+                "/readyz": lambda: readiness(self._worker),
+                "/metrics": lambda: (HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._registry)),
             }
 
         self._server = _Server((host, port), Requests)
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, name="perdure-health", daemon=True).start()
+
+    def tell_of(self, worker: Worker | None) -> None:
+        self._worker, self._registry = worker, worker_registry(worker)
 
     def close(self) -> None:
         self._server.shutdown()

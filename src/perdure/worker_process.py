@@ -56,6 +56,8 @@ def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = 
     stop = Stop()
     stop_on_signals(stop.ask)
     with ExitStack() as stack, open_errors():
+        health = _serve_health(settings, slot, port_is_free=port_is_free)
+        stack.callback(health.close)
         log = wait_for_log(lambda: KafkaLog.open(kafka), stop)
         if log is None:
             return 0
@@ -73,8 +75,7 @@ def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = 
         worker = Worker(app, log, membership, stores, wanted)
         if settings.standby:
             worker.stand_by(peers)
-        health = _serve_health(worker, settings, slot, port_is_free=port_is_free)
-        stack.callback(health.close)
+        health.tell_of(worker)
         stop.pass_on(worker.ask_to_stop)
         tune_memory()
         worker.run()
@@ -145,14 +146,14 @@ def tune_memory() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-def _serve_health(worker: Worker, settings: Settings, slot: int, *, port_is_free: bool) -> HealthServer:
+def _serve_health(settings: Settings, slot: int, *, port_is_free: bool) -> HealthServer:
     """Process n answers on port + n."""
     port = settings.port + slot if settings.port else 0
     try:
-        return HealthServer(worker, settings.host, port)
+        return HealthServer(None, settings.host, port)
     except OSError as error:
         if port_is_free and error.errno == EADDRINUSE:
-            return HealthServer(worker, settings.host, 0)
+            return HealthServer(None, settings.host, 0)
         raise ConfigError(
             f"cannot listen on {settings.host}:{port}: {error.strerror or error}; choose another --port"
         ) from error

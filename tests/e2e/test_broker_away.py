@@ -79,6 +79,8 @@ def test_a_worker_waits_for_its_broker_at_the_start_and_in_the_middle_and_loses_
     mortal_broker.kill()
     worker = start_worker()
     until(lambda: "no Kafka broker answered" in worker.log.read_text(), worker.log.read_text)
+    assert (200, {"status": "waiting for the brokers"}) == worker.ask("/healthz")
+    assert (503, {"ready": False, "waiting_for": "the brokers"}) == worker.ask("/readyz")
     mortal_broker.start()
     worker.wait_until_ready()
 

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -49,6 +50,11 @@ class WorkerProcess:
             return httpx.get(f"http://127.0.0.1:{self.port}/readyz").status_code == httpx.codes.OK
         except httpx.HTTPError:
             return False
+
+    def ask(self, path: str) -> tuple[int, Any]:
+        """Its health: code and JSON."""
+        answer = httpx.get(f"http://127.0.0.1:{self.port}{path}")
+        return answer.status_code, answer.json()
 
     def metrics(self) -> list[str]:
         """What it tells Prometheus, line by line."""

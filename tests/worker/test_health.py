@@ -74,6 +74,26 @@ def test_a_worker_is_ready_once_its_share_is_recovered(probe: Probe) -> None:
     assert 503 == probe.get("/readyz").status_code
 
 
+def test_a_process_that_waits_for_its_brokers_is_alive_and_not_ready(probe: Probe) -> None:
+    waiting = HealthServer()
+
+    def get(path: str) -> httpx.Response:
+        return httpx.get(f"http://127.0.0.1:{waiting.port}{path}")
+
+    alive, ready, metrics = get("/healthz"), get("/readyz"), get("/metrics")
+    assert (200, {"status": "waiting for the brokers"}) == (alive.status_code, alive.json())
+    assert (503, {"ready": False, "waiting_for": "the brokers"}) == (ready.status_code, ready.json())
+    assert 200 == metrics.status_code
+    assert "perdure_" not in metrics.text
+
+    probe.engine.start()
+    waiting.tell_of(probe.engine.worker)
+    assert {"status": "ok"} == get("/healthz").json()
+    assert False is get("/readyz").json()["joined"]
+    assert "perdure_" in get("/metrics").text
+    waiting.close()
+
+
 def test_a_worker_is_healthy_while_its_engine_makes_rounds(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     probe.engine.start()
     fine = probe.get("/healthz")
