@@ -13,6 +13,7 @@ from perdure.serve import ApiServer, check_address, create_api
 from perdure.serve.models import HistoryModel, InstanceModel, PageModel, ProblemModel, StartedModel, TurnModel
 from perdure.serve.server import bind
 from tests.client.hub import RunningHub
+from tests.serve.described import described
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def serve(hub: RunningHub, token: str) -> ApiServer:
 def http(hub: RunningHub) -> Iterator[httpx.Client]:
     server = serve(hub, "")
     with httpx.Client(base_url=server.url, timeout=20) as client:
-        yield client
+        yield described(client)
     server.close()
 
 
@@ -112,7 +113,13 @@ def test_the_description_names_every_route_and_its_problems(http: httpx.Client) 
         for operation in operations.values():
             assert operation["summary"]
             assert "404" in operation["responses"]
-    assert 200 == http.get("/docs").status_code
+    operations = [each for path in paths.values() for each in path.values()]
+    assert len(operations) == len({each["operationId"] for each in operations})
+    assert all(each["description"] for operation in operations for each in operation.get("parameters", ()))
+    assert "security" not in description
+    page = http.get("/docs").text
+    for said in ("Authorization: Bearer TOKEN", "ProblemModel", "RUNNING", "replace_statuses"):
+        assert said in page
 
 
 def test_answers_are_as_they_are_described(http: httpx.Client) -> None:
@@ -148,6 +155,13 @@ def test_with_a_token_every_request_needs_it(hub: RunningHub) -> None:
         assert (401, "unauthorized") == (wrong.status_code, wrong.json()["type"].rpartition(":")[2])
         right = httpx.get(f"{server.url}/v1/instances", headers={"Authorization": "Bearer secret"})
         assert 200 == right.status_code
+        description = httpx.get(f"{server.url}/openapi.json", headers={"Authorization": "Bearer secret"}).json()
+        assert ["token"] == [*description["components"]["securitySchemes"]]
+        assert [{"token": []}] == description["security"]
+        open_to_all = {path for path, each in description["paths"].items() if each.get("get", {}).get("security") == []}
+        assert {"/healthz", "/readyz"} == open_to_all
+        for path in open_to_all:
+            assert 200 == httpx.get(f"{server.url}{path}").status_code
         assert 200 == httpx.get(f"{server.url}/healthz").status_code
     finally:
         server.close()

@@ -17,6 +17,7 @@ from perdure.serve.boundary import BODY_BYTES_MAX
 from perdure.serve.server import bind
 from tests.client.hub import LIMIT, RunningHub
 from tests.fuzzing import fuzzed
+from tests.serve.described import described
 
 JSON = {"Content-Type": "application/json"}
 FUZZ = fuzzed(150)
@@ -28,7 +29,7 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     server = ApiServer(create_api(AsyncClient.over(hub.log.share())), bind("127.0.0.1", 0))
     server.start()
     with httpx.Client(base_url=server.url, timeout=30) as client:
-        yield client
+        yield described(client)
     server.close()
     hub.close()
 

@@ -15,12 +15,13 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from perdure.actors.errors import ValueRefused
 from perdure.actors.values import payload_of
 from perdure.client import AsyncClient
 from perdure.client.requests import (
+    STATUSES,
     ListOptions,
     StartOptions,
     checked_id,
@@ -41,16 +42,19 @@ from perdure.segments import from_segment, to_segment
 from .boundary import Boundary, RequestMetrics
 from .description import describe
 from .models import (
+    HealthModel,
     HistoryModel,
     InstanceModel,
     PageModel,
     ProblemModel,
+    ReadyModel,
     ReasonBody,
     StartBody,
     StartedModel,
     TerminateBody,
 )
-from .problems import MEDIA_TYPE, answer_error, problem
+from .openapi import Answers, DescribedApi, problems
+from .problems import answer_error, problem
 
 _log = structlog.get_logger("perdure.serve")
 WAIT_SECONDS_MAX = 60.0
@@ -76,7 +80,8 @@ def create_api(client: AsyncClient, token: str = "", parts: ApiParts | None = No
         yield
         await client.close()
 
-    api = FastAPI(
+    api = DescribedApi(
+        token=bool(token),
         title="Perdure",
         version=importlib.metadata.version("perdure"),
         summary="Start durable orchestrations, wait for them, and ask things of them.",
@@ -114,12 +119,20 @@ async def _answer_invalid(_request: Request, error: Exception) -> Response:
 def _add_probes(api: FastAPI, client: AsyncClient, parts: ApiParts) -> None:
     """/healthz: the process lives; /readyz: it can do its work; /metrics."""
 
-    @api.get("/healthz", tags=["process"], summary="Is the process alive?")
+    any_time = problems()
+
+    @api.get("/healthz", tags=["process"], response_model=HealthModel, responses=any_time)
     async def healthz() -> Response:
+        """Is the process alive?"""
         return _json({"status": "ok"})
 
-    @api.get("/readyz", tags=["process"], summary="Can it do its work?")
+    unready: Answers = {
+        503: {"model": ReadyModel | ProblemModel, "description": "Not now: what is not ready, or a problem."}
+    }
+
+    @api.get("/readyz", tags=["process"], response_model=ReadyModel, responses=any_time | unready)
     async def readyz() -> Response:
+        """Can it do its work?"""
         try:
             await client.transport.open(READY_SECONDS)
         except PerdureError as error:
@@ -131,16 +144,18 @@ def _add_probes(api: FastAPI, client: AsyncClient, parts: ApiParts) -> None:
         status, media_type, content = parts.readiness()
         return Response(content, status, media_type=media_type)
 
-    @api.get("/metrics", tags=["process"], summary="Metrics for Prometheus")
+    @api.get("/metrics", tags=["process"], response_class=PlainTextResponse, responses=any_time)
     async def metrics() -> Response:
+        """Metrics for Prometheus."""
         return Response(generate_latest(parts.registry), media_type=CONTENT_TYPE_LATEST)
 
 
 def _add_description(api: FastAPI) -> None:
     """/docs: FastAPI's own page runs scripts of another site, which could then do all that the API can."""
 
-    @api.get("/docs", tags=["process"], summary="This description, as a page")
+    @api.get("/docs", tags=["process"], response_class=HTMLResponse, responses=problems())
     async def docs() -> Response:
+        """This description, as a page."""
         return Response(describe(api.openapi()), media_type="text/html")
 
 
@@ -172,11 +187,6 @@ def _request_id(
 
 InstanceId = Annotated[str, Depends(_instance_id)]
 RequestId = Annotated[str, Depends(_request_id)]
-_PROBLEM: dict[str, Any] = {"model": ProblemModel, "content": {MEDIA_TYPE: {}}}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    return dict.fromkeys((*statuses, 401, 422, 503), _PROBLEM)
 
 
 class _Filters:
@@ -184,14 +194,18 @@ class _Filters:
 
     def __init__(
         self,
-        status: Annotated[list[str] | None, Query(description="One of these; given several times.")] = None,
+        status: Annotated[
+            list[str] | None, Query(description=f"One of {', '.join(STATUSES)}; given several times: any of them.")
+        ] = None,
         name: Annotated[str | None, Query(description="The orchestration.")] = None,
         prefix: Annotated[str | None, Query(description="What the id begins with.")] = None,
         tag: Annotated[list[str] | None, Query(description="`key=value`; given several times: all of them.")] = None,
-        created_from: datetime | None = None,
-        created_to: Annotated[datetime | None, Query(description="Exclusive.")] = None,
-        held: bool | None = None,
-        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        created_from: Annotated[
+            datetime | None, Query(description="Created at this time or later; with its time zone.")
+        ] = None,
+        created_to: Annotated[datetime | None, Query(description="Created before this time.")] = None,
+        held: Annotated[bool | None, Query(description="Only those that are held, or only the others.")] = None,
+        limit: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 100,
         after: Annotated[str | None, Query(description="`next` of an earlier page.")] = None,
     ) -> None:
         tags = dict(_key_and_value(each) for each in tag or ())
@@ -217,6 +231,12 @@ def _key_and_value(text: str) -> tuple[str, str]:
     return key, value
 
 
+_STARTED: Answers = problems(409, 413, 422, 503) | {
+    200: {"model": StartedModel, "description": "An instance of this id was there, and is given back."},
+    201: {"headers": {"Location": {"description": "The instance.", "schema": {"type": "string"}}}},
+}
+
+
 class _Routes:
     """The routes under /v1."""
 
@@ -225,33 +245,27 @@ class _Routes:
         self.router = router = APIRouter(prefix="/v1/instances", tags=["instances"])
         one = "/{instance_id}"
         add = router.add_api_route
-        add(
-            "",
-            self.start,
-            methods=["POST"],
-            status_code=201,
-            response_model=StartedModel,
-            responses=_problems(409, 413),
-        )
-        add("", self.list, methods=["GET"], response_model=PageModel, responses=_problems())
-        add(one, self.get, methods=["GET"], response_model=InstanceModel, responses=_problems(404))
-        still: dict[int | str, dict[str, Any]] = {202: {"model": InstanceModel, "description": "It has not ended."}}
-        add(
-            f"{one}/result",
-            self.result,
-            methods=["GET"],
-            response_model=InstanceModel,
-            responses={**_problems(404), **still},
-        )
-        add(f"{one}/history", self.history, methods=["GET"], response_model=HistoryModel, responses=_problems(404))
-        changed: dict[str, Any] = {"status_code": 204, "responses": _problems(404, 409, 413)}
+        seen, asked = problems(404, 422, 503), problems(404, 409, 413, 422, 503)
+        still: Answers = {202: {"model": InstanceModel, "description": "It has not ended."}}
+        add("", self.start, methods=["POST"], status_code=201, response_model=StartedModel, responses=_STARTED)
+        add("", self.list, methods=["GET"], response_model=PageModel, responses=problems(422, 503))
+        add(one, self.get, methods=["GET"], response_model=InstanceModel, responses=seen)
+        add(f"{one}/result", self.result, methods=["GET"], response_model=InstanceModel, responses=seen | still)
+        add(f"{one}/history", self.history, methods=["GET"], response_model=HistoryModel, responses=seen)
+        changed: dict[str, Any] = {"status_code": 204, "response_description": "It is durable."}
         body = {"requestBody": {"content": {"application/json": {"schema": {}, "example": {"approved": True}}}}}
-        add(f"{one}/events/{{event}}", self.raise_event, methods=["POST"], openapi_extra=body, **changed)
-        add(f"{one}/cancel", self.cancel, methods=["POST"], **changed)
-        add(f"{one}/terminate", self.terminate, methods=["POST"], **changed)
-        add(f"{one}/suspend", self.suspend, methods=["POST"], **changed)
-        add(f"{one}/resume", self.resume, methods=["POST"], **changed)
-        add(one, self.purge, methods=["DELETE"], **changed)
+        raised = asked | problems(415)
+        add(
+            f"{one}/events/{{event}}",
+            self.raise_event,
+            methods=["POST"],
+            openapi_extra=body,
+            responses=raised,
+            **changed,
+        )
+        for change in (self.cancel, self.terminate, self.suspend, self.resume):
+            add(f"{one}/{change.__name__}", change, methods=["POST"], responses=asked, **changed)
+        add(one, self.purge, methods=["DELETE"], responses=asked, **changed)
 
     async def start(self, body: StartBody, request_id: RequestId) -> Response:
         """Start an instance; answers when that is durable."""
@@ -306,7 +320,11 @@ class _Routes:
         return _json(await self._client.transport.history(instance_id, self._client.timeout))
 
     async def raise_event(
-        self, instance_id: InstanceId, event: str, request_id: RequestId, request: Request
+        self,
+        instance_id: InstanceId,
+        event: Annotated[str, Path(description="The event's name; case does not matter.")],
+        request_id: RequestId,
+        request: Request,
     ) -> Response:
         """Raise an external event; the body is its payload, any JSON."""
         body = await request.body()
@@ -339,7 +357,12 @@ class _Routes:
         """Let an instance go on, or try again what holds it."""
         return await self._change(instance_id, Resume(_reason(body)), request_id)
 
-    async def purge(self, instance_id: InstanceId, request_id: RequestId, force: bool = False) -> Response:
+    async def purge(
+        self,
+        instance_id: InstanceId,
+        request_id: RequestId,
+        force: Annotated[bool, Query(description="A running one too.")] = False,
+    ) -> Response:
         """Forget an instance that has ended; with `force` a running one too."""
         return await self._change(instance_id, Purge(force), request_id)
 

@@ -22,6 +22,7 @@ from perdure.errors import Unauthorized
 from perdure.loopback import is_loopback
 
 from .description import STYLE_HASH
+from .openapi import OPEN_PATHS
 from .problems import problem, problem_of
 
 _log = structlog.get_logger("perdure.serve")
@@ -34,7 +35,6 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # JSON may escape every character of a payload.
 BODY_BYTES_MAX = 4 * DEFAULT_LIMITS.payload_bytes_max
-_OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER_SITES = frozenset({"cross-site", "same-site"})
 # Answers are data: no page shows them in a frame, guesses their type, keeps them, or loads anything through them.
@@ -102,7 +102,7 @@ class Boundary:
             self._metrics.note(inner, status, time.perf_counter() - began)
 
     def _refuse(self, path: str, headers: MutableMapping[str, str]) -> Response | None:
-        if path not in _OPEN_PATHS:
+        if path not in OPEN_PATHS:
             if self._token:
                 if not hmac.compare_digest(self._token, _bearer(headers)):
                     return problem_of(Unauthorized("the API wants its token, as `Authorization: Bearer TOKEN`"))

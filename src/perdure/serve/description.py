@@ -16,13 +16,13 @@ STYLE_HASH = f"sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}"
 
 
 def describe(openapi: dict[str, Any]) -> str:
-    """One section for each operation: what it is for, its parameters, what it takes and what it answers."""
+    """One section for each operation: what it is for, its parameters, what it takes and what it answers; then what these hold."""
     head = f"<!doctype html><html lang=en><meta charset=utf-8><title>{_text(openapi['info']['title'])}</title><style>{_STYLE}</style>"
-    body = "".join(_operations(openapi))
     info = openapi["info"]
     return (
         f"{head}<h1>{_text(info['title'])} {_text(info['version'])}</h1><p>{_text(info.get('summary', ''))}</p>"
-        f"<p>For programs: <a href=openapi.json>openapi.json</a></p>{body}</html>"
+        f"<p>{_text(info.get('description', ''))}</p><p>For programs: <a href=openapi.json>openapi.json</a></p>"
+        f"{''.join(_operations(openapi))}<h2>Bodies</h2>{''.join(_schemas(openapi))}</html>"
     )
 
 
@@ -31,9 +31,12 @@ def _operations(openapi: dict[str, Any]) -> Iterator[str]:
         for method, operation in operations.items():
             yield f"<h3><code>{method.upper()} {_text(path)}</code></h3><p>{_text(operation.get('description') or operation.get('summary', ''))}</p>"
             yield "".join(_parameters(operation))
-            yield "".join(_examples(openapi, operation))
-            answers = ", ".join(f"{code} {answer['description']}" for code, answer in operation["responses"].items())
-            yield f"<p>Answers: {_text(answers)}</p>"
+            yield "".join(_body(openapi, operation))
+            yield "<p>Answers:</p><ul>"
+            for code, answer in operation["responses"].items():
+                kinds = [_kind(each.get("schema", {})) for each in answer.get("content", {}).values()]
+                yield f"<li><code>{code}</code> {_text(answer['description'])} {_text(', '.join(kinds))}</li>"
+            yield "</ul>"
 
 
 def _parameters(operation: dict[str, Any]) -> Iterator[str]:
@@ -42,15 +45,36 @@ def _parameters(operation: dict[str, Any]) -> Iterator[str]:
         yield f"<p><code>{_text(each['name'])}</code> ({_text(each['in'])}{needed}) {_text(each.get('description', ''))}</p>"
 
 
-def _examples(openapi: dict[str, Any], operation: dict[str, Any]) -> Iterator[str]:
-    """An example of the body, where there is one."""
+def _body(openapi: dict[str, Any], operation: dict[str, Any]) -> Iterator[str]:
+    """What its body is, with an example where there is one."""
     content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-    schema = content.get("schema", {})
-    name = str(schema.get("$ref", "")).rpartition("/")[2]
-    shape = openapi.get("components", {}).get("schemas", {}).get(name, schema)
-    examples = [content["example"]] if "example" in content else shape.get("examples", ())
-    for example in examples:
+    if not content:
+        return
+    kind = _kind(content.get("schema", {}))
+    yield f"<p>Body: {_text(kind)}</p>"
+    shape = openapi.get("components", {}).get("schemas", {}).get(kind, {})
+    for example in [content["example"]] if "example" in content else shape.get("examples", ()):
         yield f"<pre>{_text(json.dumps(example, indent=2, ensure_ascii=False))}</pre>"
+
+
+def _schemas(openapi: dict[str, Any]) -> Iterator[str]:
+    for name, schema in openapi.get("components", {}).get("schemas", {}).items():
+        yield f"<h3><code>{_text(name)}</code></h3><p>{_text(schema.get('description', ''))}</p><ul>"
+        for field, shape in schema.get("properties", {}).items():
+            needed = ", required" if field in schema.get("required", ()) else ""
+            yield f"<li><code>{_text(field)}</code> ({_text(_kind(shape))}{needed}) {_text(shape.get('description', ''))}</li>"
+        yield "</ul>"
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    """What a schema allows, in a word or two."""
+    if "anyOf" in schema:
+        return " or ".join(_kind(each) for each in schema["anyOf"] if each != {"type": "null"})
+    if "$ref" in schema:
+        return str(schema["$ref"]).rpartition("/")[2]
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema['items'])}"
+    return str(schema.get("format") or schema.get("type", "any JSON"))
 
 
 def _text(text: object) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from perdure.client.requests import IfExists
+from perdure.client.requests import STATUSES, IfExists
 
 EXAMPLE_INSTANCE: dict[str, Any] = {
     "instance_id": "order-17",
@@ -65,7 +65,8 @@ class StartBody(Strict):
     start_at: datetime | None = Field(None, description="When the first turn is taken; with its time zone.")
     if_exists: IfExists = IfExists.REJECT
     replace_statuses: list[str] = Field(
-        default_factory=list, description="What if_exists=replace may take the place of."
+        default_factory=list,
+        description=f"What if_exists=replace may take the place of, of {', '.join(STATUSES)}; left out: what has ended.",
     )
     events: list[EventBody] = Field(default_factory=list, description="Raised before the first turn.")
 
@@ -84,6 +85,8 @@ class TerminateBody(Strict):
 
 
 class HeldModel(BaseModel):
+    """Why nobody runs it now; it goes on when a worker has other code, or on `resume`."""
+
     kind: str
     reason: str
 
@@ -97,7 +100,22 @@ class StartedModel(BaseModel):
     held: HeldModel | None = None
 
 
+class HealthModel(BaseModel):
+    """The process lives."""
+
+    status: str
+
+
+class ReadyModel(BaseModel):
+    """Whether the process can do its work; a worker says of which partitions, too."""
+
+    model_config = ConfigDict(extra="allow")
+    ready: bool
+
+
 class FailureModel(BaseModel):
+    """An exception, with that which caused it."""
+
     type: str
     message: str
     stack: str
@@ -111,7 +129,7 @@ class InstanceModel(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE_INSTANCE]})
     instance_id: str
     name: str
-    status: str
+    status: str = Field(json_schema_extra={"enum": [*STATUSES]})
     created_at: datetime
     updated_at: datetime
     execution_id: str
@@ -137,6 +155,8 @@ class PageModel(BaseModel):
 
 
 class TurnModel(BaseModel):
+    """One turn: its offset in the history, and its events, each with its `type`."""
+
     offset: int
     time: datetime
     decided: bool
@@ -144,6 +164,8 @@ class TurnModel(BaseModel):
 
 
 class HistoryModel(BaseModel):
+    """An instance with all its turns; `perdure.testing.replay` reads it."""
+
     instance: InstanceModel
     turns: list[TurnModel]
 
