@@ -1,31 +1,41 @@
 """The last line of every test run: how many of the tests that need a real Kafka ran, and why the others did not.
 
-Under `pytest -n 2` each of the two counts its own, and who started them adds up.
+Under `pytest -n 2` who started the two counts by their reports, each of which says what it is of: they come while the run goes on,
+so that the line is true of a run that is cut, too.
 """
 
 import os
 from collections.abc import Generator
-from typing import Any
 
 import pytest
 
 REASON_CHARACTERS_MAX = 300
-COUNTED = "real-kafka"
 
 
 class RealKafkaCount:
     """Counts tests marked `kafka`. With PERDURE_REQUIRE_KAFKA=1 (CI) one that did not run fails the whole run."""
 
     def __init__(self) -> None:
-        self._chosen: set[str] = set()
+        self._chosen: int | None = None  # None: not known yet
         self._ran: set[str] = set()
         self._reasons: dict[str, None] = {}
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        self._chosen = {item.nodeid for item in session.items if item.get_closest_marker("kafka")}
+        if session.items or not session.config.getoption("numprocesses", None):
+            self._chosen = sum(1 for item in session.items if item.get_closest_marker("kafka"))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        # What a report has is sent along with it.
+        wants = item.get_closest_marker("kafka") is not None
+        report.__dict__.update(wants_kafka=wants, kafka_chosen=self._chosen)
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.nodeid not in self._chosen:
+        # That of a process that died is pytest-xdist's own, and says none of this.
+        self._chosen = getattr(report, "kafka_chosen", self._chosen)
+        if not getattr(report, "wants_kafka", False):
             return
         if report.when == "call" and not report.skipped:
             self._ran.add(report.nodeid)
@@ -37,32 +47,26 @@ class RealKafkaCount:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, None, None]:
-        output = getattr(session.config, "workeroutput", None)
-        if output is not None:
-            output[COUNTED] = [sorted(self._chosen), sorted(self._ran), list(self._reasons)]
+        if hasattr(session.config, "workeroutput"):
             yield
             return
         required = os.environ.get("PERDURE_REQUIRE_KAFKA") == "1"
-        if required and self._ran != self._chosen and session.exitstatus == pytest.ExitCode.OK:
+        if required and len(self._ran) != (self._chosen or 0) and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        cut = session.exitstatus == pytest.ExitCode.INTERRUPTED
         yield
         if not session.config.option.collectonly:
             writer = session.config.get_terminal_writer()
-            writer.line(f"real Kafka: {len(self._ran)} of {len(self._chosen)} run ({self._reason()})")
+            chosen = "?" if self._chosen is None and cut else self._chosen or 0
+            writer.line(f"real Kafka: {len(self._ran)} of {chosen} run ({self._reason(cut=cut)})")
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        # One that died has no output; that its test failed is reported by pytest-xdist.
-        chosen, ran, reasons = getattr(node, "workeroutput", {}).get(COUNTED, ([], [], []))
-        self._chosen.update(chosen)
-        self._ran.update(ran)
-        self._reasons.update(dict.fromkeys(reasons))
-
-    def _reason(self) -> str:
+    def _reason(self, *, cut: bool) -> str:
+        if len(self._ran) == self._chosen and self._chosen:
+            return "a broker was there"
+        if cut:
+            return "; ".join([*self._reasons, "the run was interrupted"])
         if not self._chosen:
             return "none of them chosen"
-        if self._ran == self._chosen:
-            return "a broker was there"
         return "; ".join(self._reasons) or "the run ended early"
 
 

@@ -1,6 +1,7 @@
 """A way to a broker is believed only when it was tried: fakes on PATH stand for what is common on people's machines."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -168,3 +169,29 @@ def test_the_last_line_of_a_run_says_how_many_ran_and_why_not_all(
     assert (
         "run (`docker info` failed: Cannot connect to the Docker daemon. Is it running?; `java -version` failed" in last
     )
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_last_line_of_a_run_that_is_interrupted_says_so_and_what_ran_until_then(
+    tmp_path: Path, workers: str
+) -> None:
+    (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (tmp_path / "test_it.py").write_text(
+        "import pathlib, threading, pytest\n"
+        "pytestmark = pytest.mark.kafka\n"
+        "def test_one(): pass\n"
+        "def test_two():\n"
+        "    pathlib.Path('reached').touch()\n"
+        "    threading.Event().wait(60)\n"
+        "def test_three(): pass\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-o", "markers=kafka", "-p", "no:cacheprovider", "-n", workers]
+    run = subprocess.Popen([*command, "--dist", "loadfile"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "reached").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    said, _ = run.communicate(timeout=60)
+
+    assert "real Kafka: 1 of 3 run (the run was interrupted)" == said.splitlines()[-1], said
