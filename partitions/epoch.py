@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 # Everything in an envelope but the instance id and the body: a mark, nine numbers of at most ten bytes, three digests.
 ENVELOPE_BYTES_MAX = 256
-# Records leave in bursts, few of them at a time: what is decided meanwhile joins the next one, as in a group commit. A client is
-# woken for the first record of a burst and takes the next ones along, which one by one would cost it much more; and
-# librdkafka spins while it has more records than it may have requests under way.
+# Records leave in bursts, and no burst while another is on its way: what is decided meanwhile joins the next one, as in a group
+# commit. An idempotent producer of librdkafka has one request and no more under way while five records of a partition are, and
+# spins while others wait; so beside fewer than five the next burst may leave.
 BURST_RECORDS = 64
-BURSTS_MAX = 2
+BESIDE_RECORDS = 5
 
 
 class EpochEnded(Exception):
@@ -68,8 +68,6 @@ class Epoch(Generic[T]):
         self._in_flight: deque[tuple[int, int, Appended[T] | None]] = deque()
         self._in_flight_bytes = 0
         self._unsent: deque[tuple[str, bytes]] = deque()
-        # The last offset of each burst on its way.
-        self._bursts: deque[int] = deque()
         self.full = False
         """The writer has no room for more. Decide nothing while it has none (R10)."""
         self.number = run.claim_offset
@@ -132,9 +130,9 @@ class Epoch(Generic[T]):
     def send(self) -> None:
         """Hand over what waits, unless it is to join a later burst. A full queue is back-pressure: nothing was sent and the expected
         offset stands (R4)."""
-        if not self._unsent or len(self._bursts) >= BURSTS_MAX:
+        if not self._unsent or len(self._in_flight) - len(self._unsent) >= BESIDE_RECORDS:
             return
-        self.full, before = False, len(self._unsent)
+        self.full = False
         while self._unsent and not self.full:
             key, value = self._unsent[0]
             try:
@@ -143,8 +141,6 @@ class Epoch(Generic[T]):
                 self.full = True
             else:
                 self._unsent.popleft()
-        if len(self._unsent) < before:
-            self._bursts.append(self.next_offset - 1 - len(self._unsent))
 
     def take_confirmed(self) -> list[Appended[T]]:
         """What is confirmed since the last call, in order. Raises EpochEnded at the first wrong report; what the same call
@@ -159,8 +155,6 @@ class Epoch(Generic[T]):
                 raise EpochEnded(f"epoch {self.number}: record expected at offset {expected}, {found}")
             self._in_flight.popleft()
             self._in_flight_bytes -= size
-            if expected == self._bursts[0]:
-                self._bursts.popleft()
             if appended is not None:
                 self.confirmed_offset = expected
                 confirmed.append(appended)

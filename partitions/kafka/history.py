@@ -14,6 +14,9 @@ from .reports import Sent, SentQueue
 from .settings import KafkaSettings
 
 READ_RECORDS = 500
+# So long a record waits for the rest of its burst, while the engine goes on deciding: a request for each part of a burst costs more
+# than all else that the client does. When the engine waits, nothing lingers.
+LINGER_MS = 1
 _OUT_OF_RANGE = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
@@ -25,10 +28,12 @@ class KafkaHistoryWriter:
         self._partition = partition
         self._producer: Producer | None = producer
         self._sent = SentQueue()
+        self._lingers = False
 
     def append(self, key: str, value: bytes) -> None:
         assert self._producer is not None, "the writer is closed"
         sent = Sent()
+        self._lingers = True
         try:
             self._producer.produce(self._topic, value, key, self._partition, sent)
         except BufferError:
@@ -51,7 +56,11 @@ class KafkaHistoryWriter:
     def poll(self, timeout_seconds: float) -> bool:
         """Let the client report for a while; true if something can be taken."""
         if self._producer is not None and not self._sent.has_reports:
-            self._producer.poll(timeout_seconds)
+            if self._lingers and timeout_seconds > 0:
+                self._lingers = False
+                self._producer.flush(timeout_seconds)
+            else:
+                self._producer.poll(timeout_seconds)
         return self._sent.has_reports
 
     @property

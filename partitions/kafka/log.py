@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 from ..partitioner import partition_of
 from ..ports import HubIdentity, HubRefused, LogRecord, LogSpan
 from .admin import HubDescription, check_same_topics, check_topics, describe_hub
-from .history import KafkaHistoryWriter, TopicReads, let_go
+from .history import LINGER_MS, KafkaHistoryWriter, TopicReads, let_go
 from .publisher import KafkaPublisher
 from .replies import KafkaReplies
 from .rights import Role
@@ -52,7 +52,7 @@ class KafkaLog:
         self.snapshots = KafkaSnapshots(settings, self._reads)
         self._writers: list[KafkaHistoryWriter] = []
         # The next producer of a history partition, made ahead of its use: it takes half a second until it can send.
-        self._spare: Producer | None = None if client else settings.producer()
+        self._spare: Producer | None = None if client else self._history_producer()
         self._woken = False
         self._eventful = time.monotonic()
 
@@ -92,10 +92,13 @@ class KafkaLog:
 
     def open_history(self, partition: int) -> KafkaHistoryWriter:
         self._writers = [writer for writer in self._writers if not writer.closed]
-        producer, self._spare = self._spare or self._settings.producer(), self._settings.producer()
+        producer, self._spare = self._spare or self._history_producer(), self._history_producer()
         writer = KafkaHistoryWriter(producer, self._settings.topics.history, partition)
         self._writers.append(writer)
         return writer
+
+    def _history_producer(self) -> Producer:
+        return self._settings.producer(linger_ms=LINGER_MS)
 
     def read_history(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
         return self._reads.read(self._settings.topics.history, partition, start, end)

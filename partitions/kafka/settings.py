@@ -67,12 +67,12 @@ class KafkaSettings:
         """The largest message that a producer of ours takes."""
         return int(self.properties.get("message.max.bytes", MESSAGE_BYTES_DEFAULT))
 
-    def producer(self, *, idempotent: bool = True, record_bytes_max: int = 0) -> Producer:
-        """Return a producer that sends at once and gives up in time. An idempotent one is ready half a second later.
-        `record_bytes_max`: where some of its records may be larger than others."""
+    def producer(self, *, idempotent: bool = True, record_bytes_max: int = 0, linger_ms: float = 0) -> Producer:
+        """Return a producer that gives up in time. An idempotent one is ready half a second later. `record_bytes_max`: where some
+        of its records may be larger than others; `linger_ms`: how long one waits for company, unless `flush` is called."""
         defaults = {
             "batch.size": BATCH_BYTES_DEFAULT,
-            "linger.ms": 0,
+            "linger.ms": linger_ms,
             "queue.buffering.max.messages": 500_000,
             "max.in.flight.requests.per.connection": 5,
             "delivery.timeout.ms": int(self.delivery_seconds_max * 1000),

@@ -135,7 +135,7 @@ def test_a_full_queue_keeps_the_expected_offsets_and_the_order() -> None:
     assert ["a", "b", "c", "d"] == begun.accepted()
 
 
-def test_few_bursts_are_on_their_way_and_what_is_decided_meanwhile_joins_the_next_one() -> None:
+def test_one_burst_is_on_its_way_and_what_is_decided_meanwhile_joins_the_next_one() -> None:
     begun = Begun()
     sent: list[int] = []
 
@@ -151,14 +151,14 @@ def test_few_bursts_are_on_their_way_and_what_is_decided_meanwhile_joins_the_nex
             begun.writer.close()
 
     begun.epoch = Epoch(Counting(), begun.run, BYTES_MAX)
-    for name in "abcde":
+    for name in "abcdefgh":
         begun.append(name)
-    assert [1, 2] == sent
-    assert ["a", "b"] == begun.confirmed()
     assert [1, 2, 3, 4, 5] == sent
-    assert ["c", "d", "e"] == begun.confirmed()
+    assert ["a", "b", "c", "d", "e"] == begun.confirmed()
+    assert [1, 2, 3, 4, 5, 6, 7, 8] == sent
+    assert ["f", "g", "h"] == begun.confirmed()
     begun.append(*(str(number) for number in range(3 * BURST_RECORDS)))
-    assert 2 * BURST_RECORDS == len(sent) - 5
+    assert BURST_RECORDS == len(sent) - 8
     assert 3 * BURST_RECORDS == len(begun.confirmed() + begun.confirmed())
     assert begun.epoch.quiet
 

@@ -142,6 +142,23 @@ def test_a_full_queue_is_back_pressure_and_nothing_was_sent(settings: KafkaSetti
     log.close()
 
 
+def test_what_waits_for_company_leaves_as_soon_as_the_engine_has_nothing_else_to_do(settings: KafkaSettings) -> None:
+    """A burst is one request; a record that is alone must not pay for it."""
+    properties = {"linger.ms": 2_000 * PATIENCE_SECONDS}
+    log = KafkaLog.open(KafkaSettings(settings.servers, settings.hub, properties, delivery_seconds_max=300))
+    writer = log.open_history(0)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    found: list[Report] = []
+    while not found:  # once more until the producer is ready
+        assert time.monotonic() < deadline
+        writer.append("instance", b"record")
+        log.wait(0.1)
+        found += writer.take_reports()
+
+    assert Report(0) == found[0]
+    log.close()
+
+
 class Ended:
     """A producer that has ended for good, as an idempotent one does that cannot vouch for its order any more."""
 
