@@ -1,4 +1,4 @@
-"""What one process sends outside the history: one producer, which trouble with the history never touches (R4)."""
+"""What one process sends outside the history: producers that trouble with the history never touches (R4)."""
 
 import time
 from collections.abc import Sequence
@@ -6,13 +6,12 @@ from threading import Lock
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from ..ports import BufferFull, Delivered
-from .answers import unavailable
 from .history import let_go
-from .parts import split
 from .records import error_of
+from .reply_producer import ReplyProducer
 from .reports import Sent, SentQueue
 from .settings import KafkaSettings
 
@@ -31,6 +30,7 @@ class KafkaPublisher:
         self._letter_bytes_max = letter_bytes_max
         self._idempotent = idempotent
         self._producer = self._make_producer()
+        self._replies = ReplyProducer(settings)
         # So that a queue and the client have the same order.
         self._lock = Lock()
         self._sent: dict[tuple[str, int], SentQueue] = {}
@@ -39,12 +39,7 @@ class KafkaPublisher:
         self._send(self._topics.inbox, partition, key, value, delivered)
 
     def publish_reply(self, partition: int, key: str, value: bytes) -> None:
-        # The client asks again, so nobody waits to hear of it.
-        try:
-            for piece, headers in split(value):
-                self._produce(self._topics.replies, piece, key, partition, headers=headers)
-        except KafkaException as error:
-            _log.warning("reply not sent", topic=self._topics.replies, error=error_of(error).str())
+        self._replies.publish(partition, key, value)
 
     def publish_dead_letter(self, key: str, value: bytes, headers: Headers, delivered: Delivered | None = None) -> None:
         room = self._letter_bytes_max - _LETTER_OVERHEAD_BYTES - len(key.encode())
@@ -62,24 +57,8 @@ class KafkaPublisher:
         self._send(self._topics.snapshots, partition, key, value, delivered)
 
     def read_clock_ms(self, seconds_max: float) -> int:
-        """The time with which the brokers stamp an empty reply that is nobody's: no request of Kafka asks for it. Raises
-        LogUnavailable."""
-        told: list[tuple[int, int] | KafkaError] = []
-
-        def take(error: KafkaError | None, message: Message) -> None:
-            told.append(message.timestamp() if error is None else error)
-
-        try:
-            self._produce(self._topics.replies, b"", "clock", 0, take)
-        except BufferFull:
-            raise unavailable(self._settings, "the local queue is full") from None
-        deadline = time.monotonic() + seconds_max
-        while not told and (left := deadline - time.monotonic()) > 0:
-            self._producer.poll(left)
-        answer = told[0] if told else None
-        if not isinstance(answer, tuple):
-            raise unavailable(self._settings, "no answer" if answer is None else answer.str())
-        return answer[1]
+        """The brokers' time now. Raises LogUnavailable."""
+        return self._replies.read_clock_ms(seconds_max)
 
     def flush(self, timeout_seconds: float) -> None:
         deadline = time.monotonic() + timeout_seconds
@@ -87,6 +66,7 @@ class KafkaPublisher:
             self._producer.poll(min(left, 0.02))
             self.serve()
         self.serve()
+        self._replies.flush(max(deadline - time.monotonic(), 0))
 
     @property
     def in_flight(self) -> bool:
@@ -95,6 +75,7 @@ class KafkaPublisher:
 
     def poll(self, timeout_seconds: float) -> bool:
         """Let the client report for a while; true if anybody was told anything."""
+        self._replies.poll()
         self._producer.poll(timeout_seconds)
         return self.serve()
 
@@ -113,6 +94,7 @@ class KafkaPublisher:
 
     def close(self) -> None:
         let_go(self._producer)
+        self._replies.close()
         self._sent.clear()
 
     def _send(

@@ -299,12 +299,14 @@ def test_every_producer_and_reader_of_a_hub_is_as_the_protocol_wants_it(
     writer = log.open_history(0)
     log.inbox.open(0, 0)
     list(log.read_history(0, 0, log.span_history(0).end))
+    log.publisher.publish_reply(0, "client", b"of which nobody waits to hear")
     writer.close()
     log.close()
 
     producers = [config for kind, config in made if kind == "Producer"]
-    assert len(producers) >= 2
-    assert {("all", True)} == {(config["acks"], config["enable.idempotence"]) for config in producers}
+    assert len(producers) >= 3
+    assert {"all"} == {config["acks"] for config in producers}
+    assert [False] == [config["enable.idempotence"] for config in producers if not config["enable.idempotence"]]
     assert not any("transactional.id" in config for _, config in made)
     readers = {config["isolation.level"]: config for kind, config in made if kind == "Consumer"}
     assert {"read_committed", "read_uncommitted"} == readers.keys()
