@@ -275,6 +275,8 @@ def _text(value: Any) -> str:
 
 
 def _path(value: Any) -> Path:
+    if value == "":  # as a path it would be the working directory
+        raise ValueError
     return value if isinstance(value, Path) else Path(_text(value)).expanduser()
 
 
@@ -331,6 +333,8 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
             raise ConfigError(f"{sources[name]}: {name} must be at least 1, found {getattr(settings, name)}")
     if not 0 <= settings.port <= 65535:
         raise ConfigError(f"{sources['port']}: port must be 0 to 65535, found {settings.port}")
+    if settings.standby < 0:
+        raise ConfigError(f"{sources['standby']}: standby must be at least 0, found {settings.standby}")
     for name in ("drain_timeout", "request_timeout", "checkpoint_seconds_max"):
         if not 0 <= getattr(settings, name) < float("inf"):
             raise ConfigError(f"{sources[name]}: {name} must be a number of seconds, found {getattr(settings, name)}")
@@ -338,6 +342,9 @@ def _check(settings: Settings, sources: Mapping[str, str]) -> None:
 
 def _check_names(settings: Settings, sources: Mapping[str, str]) -> None:
     """What becomes part of a topic's name, of an address or of a header."""
+    for name in ("host", "peer_host"):
+        if not getattr(settings, name).strip():
+            raise ConfigError(f"{sources[name]}: {name} must not be empty; 0.0.0.0 is every address of this machine")
     try:
         HubTopics(settings.hub)
     except HubNameRefused as error:

@@ -52,7 +52,11 @@ def test_what_is_fixed_is_refused_with_its_reason_and_what_librdkafka_does_not_k
     (tmp_path / "perdure.toml").write_text('brokers = "127.0.0.1:1"\n[kafka]\nlinger = 5\n')
     unknown = perdure_here("hub", "describe", cwd=tmp_path)
 
-    assert (2, 2) == (fixed.code, unknown.code)
+    shown = perdure_here("config", cwd=tmp_path, PERDURE_KAFKA_ACKS="1")
+
+    assert (2, 2, 2) == (fixed.code, unknown.code, shown.code)
+    assert "kafka.acks" in shown.out
+    assert "[kafka] acks cannot be set" in shown.err
     assert "[kafka] acks cannot be set: every acknowledged append is with all in-sync replicas" in fixed.err
     assert 'No such configuration property: "linger"' in unknown.err
 

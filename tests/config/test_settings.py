@@ -72,6 +72,10 @@ def test_properties_of_librdkafka_come_from_the_file_and_from_variables(tmp_path
     ("text", "said"),
     [
         ("hubb = 'x'", r"perdure\.toml: unknown key 'hubb'; did you mean 'hub'\?"),
+        ("standby = -1", r"perdure\.toml: standby must be at least 0, found -1"),
+        ('dir = ""', r"perdure\.toml: dir must be a path, found ''"),
+        ('host = ""', r"perdure\.toml: host must not be empty; 0\.0\.0\.0 is every address"),
+        ('peer_host = " "', r"perdure\.toml: peer_host must not be empty"),
         ("zzz = 1", r"perdure\.toml: unknown key 'zzz'; known are activities_async_max, .*url"),
         ("port = 'x'", r"perdure\.toml: port must be a whole number, found 'x'"),
         ("port = true", "port must be a whole number, found True"),

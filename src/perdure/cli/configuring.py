@@ -19,6 +19,8 @@ def register(app: typer.Typer) -> None:
 @command()
 def config(loaded: Loaded, json: Json = False) -> None:
     """Show the configuration: a flag over a PERDURE_ variable over perdure.toml over the default. Secrets are masked."""
+    from perdure.connection import kafka_settings
+
     from rich.table import Table
     from rich.text import Text
 
@@ -39,6 +41,8 @@ def config(loaded: Loaded, json: Json = False) -> None:
         print_table(table)
     if others := [variable for variable, meant in loaded.ignored.items() if not meant]:
         note(f"no settings of perdure's: {quoted(', '.join(others))}")
+    if loaded.settings.kafka:
+        kafka_settings(loaded.settings.hub, loaded.settings.brokers, loaded.settings.kafka)
 
 
 def _rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:
