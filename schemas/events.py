@@ -30,6 +30,9 @@ class Status(IntEnum):
     TERMINATED = 6
     CONTINUED_AS_NEW = 7
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def terminal(self) -> bool:
         """True once the instance can decide no more (a continued execution is not: its instance goes on)."""

@@ -134,6 +134,7 @@ def test_terminate_cancel_suspend_and_resume(client: Client) -> None:
     terminated.terminate("enough")
     with pytest.raises(InstanceTerminated, match="enough"):
         terminated.result(20)
+    assert "TERMINATED" == f"{terminated.get().status}"
     assert "enough" == terminated.get().result
 
     canceled = client.start(listen)
@@ -290,6 +291,16 @@ def test_bad_input_is_refused_before_anything_is_sent(client: Client) -> None:
         client.list(limit=0)
     with pytest.raises(InvalidRequest, match="RUNNIN"):
         client.list(status="RUNNIN")
+    wrong: dict[str, Any] = {
+        "status": [5], "name": 5, "prefix": 5, "tags": {"a": 1}, "created_from": "2026-01-01", "held": "no", "limit": "9", "after": 5,
+    }  # fmt: skip
+    for name, value in wrong.items():
+        with pytest.raises(InvalidRequest, match="found"):
+            client.list(**{name: value})  # type: ignore[misc]
+    wrong = {"tags": ["a"], "start_at": "2026-01-01T00:00Z", "events": ["go"], "replace_statuses": [5]}
+    for name, value in wrong.items():
+        with pytest.raises(InvalidRequest, match="found"):
+            client.start(echo, 1, **{name: value})
 
 
 def test_where_nobody_answers_a_start_is_unknown_and_safe_to_repeat(way: Way) -> None:

@@ -19,10 +19,10 @@ def register(app: typer.Typer) -> None:
 @command()
 def config(loaded: Loaded, json: Json = False) -> None:
     """Show the configuration: a flag over a PERDURE_ variable over perdure.toml over the default. Secrets are masked."""
-    from perdure.connection import kafka_settings
-
     from rich.table import Table
     from rich.text import Text
+
+    from perdure.connection import kafka_settings
 
     from .output import note, plain, print_json, print_table, quoted
 

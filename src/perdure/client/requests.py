@@ -143,7 +143,7 @@ def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: s
         start_at_ms=0 if start_at is None else max(0, milliseconds_of(start_at, "start_at")),
         reuse=_REUSE[_if_exists(options.get("if_exists", IfExists.REJECT))],
         reuse_statuses=tuple(int(status) for status in statuses_of(options.get("replace_statuses", ()))),
-        events=tuple((each.name, each.input) for each in (make_event(*event) for event in events)),
+        events=tuple((each.name, each.input) for each in map(_start_event, events)),
         tell_end=options.get("tell_end", True),
     )
     return StartRequest(
@@ -151,6 +151,12 @@ def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: s
         checked_request_id(options.get("request_id") or new_id),
         body,
     )
+
+
+def _start_event(event: tuple[str, Any]) -> ms.RaiseEvent:
+    if not isinstance(event, tuple | list) or len(event) != 2:
+        raise InvalidRequest(f"events are (name, payload) pairs; found {event!r:.60}")
+    return make_event(*event)
 
 
 def make_event(name: str, value: Any) -> ms.RaiseEvent:
@@ -177,6 +183,9 @@ def make_terminate(reason: str, *, recursive: bool) -> ms.Terminate:
 def make_list(options: ListOptions) -> ListRequest:
     """Check a list. Raises InvalidRequest."""
     _check_options(options, ListOptions, "a list")
+    for name, kind in _LIST_KINDS.items():
+        if (given := options.get(name)) is not None and not isinstance(given, kind):
+            raise InvalidRequest(f"{name} of a list is of type {kind.__name__}; found {given!r:.60}")
     limit = options.get("limit", 100)
     if limit < 1:
         raise InvalidRequest(f"the limit of a list is at least 1, not {limit}")
@@ -192,13 +201,16 @@ def make_list(options: ListOptions) -> ListRequest:
         "status": [each.name for each in statuses_of((status,) if isinstance(status, Status | str) else status)],
         "name": options.get("name"),
         "prefix": options.get("prefix"),
-        "tag": dict(options.get("tags") or {}),
+        "tag": dict(_checked_tags(options.get("tags") or {})),
         "created_from": None if created_from is None else milliseconds_of(created_from, "created_from"),
         "created_to": None if created_to is None else milliseconds_of(created_to, "created_to"),
         "held": options.get("held"),
         "after": after,
     }
     return ListRequest({name: value for name, value in arguments.items() if value not in (None, [], {})}, limit)
+
+
+_LIST_KINDS: dict[str, type] = {"name": str, "prefix": str, "held": bool, "limit": int, "after": str}
 
 
 def _check_options(given: Mapping[str, Any], known: type[Any], what: str) -> None:
@@ -266,6 +278,8 @@ def checked_request_id(request_id: str) -> str:
 
 def milliseconds_of(moment: datetime, what: str) -> int:
     """Milliseconds since the Unix epoch. Raises InvalidRequest for a time without a zone, which could be any."""
+    if not isinstance(moment, datetime):
+        raise InvalidRequest(f"{what} is a datetime with its zone; found {moment!r:.60}")
     if moment.tzinfo is None:
         raise InvalidRequest(f"{what} needs a time zone, as in datetime.now(UTC); found {moment.isoformat()}")
     return int(moment.astimezone(UTC).timestamp() * 1000)
@@ -275,7 +289,7 @@ def statuses_of(statuses: Sequence[Status | str]) -> tuple[Status, ...]:
     """Statuses by name, without regard to case. Raises InvalidRequest."""
     found: list[Status] = []
     for status in statuses:
-        name = status.name if isinstance(status, Status) else status.upper()
+        name = status.name if isinstance(status, Status) else str(status).upper()
         if name not in STATUSES:
             raise InvalidRequest(f"a status is one of {', '.join(STATUSES)}; found {status!r}")
         found.append(Status[name])
@@ -283,6 +297,8 @@ def statuses_of(statuses: Sequence[Status | str]) -> tuple[Status, ...]:
 
 
 def _checked_tags(tags: Mapping[str, str]) -> Mapping[str, str]:
+    if not isinstance(tags, Mapping):
+        raise InvalidRequest(f"tags are strings by strings; found {tags!r:.60}")
     with _refusing():
         return check_tags(tags)
 
