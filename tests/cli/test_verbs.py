@@ -1,6 +1,8 @@
 """Every verb as a program and a person meet it, on a `perdure dev` that the command finds by itself."""
 
 import json
+import re
+import socket
 from pathlib import Path
 from typing import Any, TextIO
 from uuid import uuid4
@@ -242,6 +244,17 @@ def test_an_export_is_written_whole_or_not_at_all(
     assert (8, "error: it ends before its end\n") == (broken.code, broken.err)
     assert (7, "error: it was trimmed meanwhile\n") == (piped.code, piped.err)
     assert ([file], whole) == (list(tmp_path.iterdir()), file.read_text())
+
+
+def test_a_start_whose_outcome_is_unknown_says_how_to_repeat_it(dev: RunningDev) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        done = dev("start", "listen", "--id", "x", "--url", url, PERDURE_REQUEST_TIMEOUT="0.5")
+
+    assert (7, "") == (done.code, done.out)
+    (request_id,) = re.findall(r"to repeat it: the same, with --id x --request-id (\w+)", done.err)
+    assert f"instance_id and request_id '{request_id}', and it is started once" in done.err
+    assert 1 == done.err.count("started or not")
 
 
 def test_an_unknown_orchestration_is_held_and_told(dev: RunningDev) -> None:

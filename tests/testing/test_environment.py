@@ -192,6 +192,19 @@ def test_cancel_suspend_resume_terminate_purge_do_what_they_do_on_a_hub() -> Non
             ended.get()
 
 
+@pytest.mark.parametrize("error", [OSError("no route"), OSError])
+def test_an_activity_may_be_faked_by_an_exception(error: Any) -> None:
+    with run(app) as env:
+        faked = env.fake("greet", error)
+        with pytest.raises(OrchestrationFailed, match="activity 'greet' failed: OSError") as caught:
+            env.run(welcome, ["Ada"])
+
+    failure = caught.value.failure
+    assert failure is not None
+    assert failure.cause is not None
+    assert ("OSError", ["Ada"]) == (failure.cause.type, faked.calls)
+
+
 def test_nobody_starts_an_instance_of_a_blank_id_and_one_that_a_log_holds_is_still_there_to_ask() -> None:
     with run(app) as env:
         with pytest.raises(InvalidRequest, match="must not be blank: '  '"):

@@ -77,9 +77,10 @@ def test_numbers_of_any_size_replay_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [{}, {"turns": []}, [1]])
 def test_what_is_no_history_is_refused(tmp_path: Path, content: Any) -> None:
     file = tmp_path / "other.json"
-    file.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="no history"):
-        replay(App(), file)
+    for text in (json.dumps(content), "no JSON"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"other\.json is no history as `perdure history ID --json` saves it"):
+            replay(App(), file)
 
 
 def test_a_list_in_another_order_is_another_input_and_a_set_never_is() -> None:

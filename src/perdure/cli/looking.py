@@ -80,7 +80,7 @@ def list_instances(
     elif page.instances:
         print_table(instance_table(page))
         if page.next is not None:
-            note(f"[dim]there are more: perdure list --after {quoted(page.next)}[/]")
+            note(f"[dim]there are more: the same, with --after {quoted(page.next)}[/]")
     else:
         note("[dim]no instances[/]")
 

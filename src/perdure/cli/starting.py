@@ -3,16 +3,21 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perdure.config import Loaded, load_settings
-from perdure.errors import ConfigError, NotCompleted, PerdureError
+from perdure.errors import ConfigError, NotCompleted, PerdureError, StartUnknown
 
 from .command import BAD_ANSWER, command
+
+if TYPE_CHECKING:
+    from perdure.client.requests import Started
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Input = Annotated[str | None, typer.Option("--input", "-i", help="JSON; @FILE reads a file, - reads stdin.")]
@@ -97,7 +102,7 @@ def start(
     from perdure.client import StartOptions
 
     from .clients import client_of
-    from .output import note, print_json, print_line, quoted
+    from .output import note, quoted
 
     options = StartOptions(
         instance_id=instance_id,
@@ -112,28 +117,46 @@ def start(
     if request_id is not None:
         options["request_id"] = request_id
     with client_of(loaded) as client:
-        begun = client.start(orchestration, read_json(input, "--input"), **options)
+        with _telling_how_to_repeat():
+            begun = client.start(orchestration, read_json(input, "--input"), **options)
         if begun.held is not None:
             note(f"[yellow]held:[/] {quoted(begun.held.reason)}; it goes on when a worker knows better")
         if wait:
             return _finish(begun, timeout, json=json)
         assert begun.started is not None
-        started = begun.started
-        if json:
-            held = None if started.held is None else {"kind": started.held.kind, "reason": started.held.reason}
-            print_json(
-                {
-                    "instance_id": started.instance_id,
-                    "execution_id": started.execution_id,
-                    "created": started.created,
-                    "held": held,
-                }
-            )
-        else:
-            print_line(started.instance_id)
-            if not started.created:
-                note("an instance of this id was there and is given back")
+        _print_started(begun.started, json=json)
     return 0
+
+
+def _print_started(started: "Started", *, json: bool) -> None:
+    from .output import note, print_json, print_line
+
+    if json:
+        held = None if started.held is None else {"kind": started.held.kind, "reason": started.held.reason}
+        print_json(
+            {
+                "instance_id": started.instance_id,
+                "execution_id": started.execution_id,
+                "created": started.created,
+                "held": held,
+            }
+        )
+        return
+    print_line(started.instance_id)
+    if not started.created:
+        note("an instance of this id was there and is given back")
+
+
+@contextmanager
+def _telling_how_to_repeat() -> Iterator[None]:
+    """Whoever does not know whether it was started can ask again, and is told with what."""
+    from .output import note, quoted
+
+    try:
+        yield
+    except StartUnknown as error:
+        note(f"to repeat it: the same, with --id {quoted(error.instance_id)} --request-id {quoted(error.request_id)}")
+        raise
 
 
 @command()

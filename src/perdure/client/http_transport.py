@@ -24,7 +24,7 @@ from perdure.schemas.views import time_to_json
 from perdure.segments import to_segment
 
 from .answers import reading_answer
-from .requests import ListRequest, Started, StartRequest, started_of
+from .requests import ListRequest, Started, StartRequest, start_unknown, started_of
 from .transport import Change, Ticket
 from .views import View, decode_json, encode_json
 
@@ -81,12 +81,7 @@ class HttpTransport:
         except (NoAnswer, HubUnavailable) as error:
             if not call.reached:
                 raise  # nothing was sent, so nothing is unknown
-            raise StartUnknown(
-                f"instance {request.instance_id!r} may have been started or not: {error}; start it again with the same "
-                f"instance_id and request_id {request.request_id!r}, and it is started once",
-                request.instance_id,
-                request.request_id,
-            ) from error
+            raise start_unknown(request, error) from error
         return started_of(_read(answer), request.instance_id), None
 
     async def change(self, instance_id: str, change: Change, request_id: str, seconds: float) -> None:

@@ -12,7 +12,7 @@ from weakref import WeakSet, WeakValueDictionary
 
 import orjson
 
-from perdure.errors import HubError, InstanceNotFound, NoAnswer, RequestRefused, StartUnknown
+from perdure.errors import HubError, InstanceNotFound, NoAnswer, RequestRefused
 from perdure.partitions.partitioner import partition_of
 from perdure.partitions.ports import BufferFull, Log
 from perdure.schemas.codec import encode_inbound
@@ -21,7 +21,7 @@ from perdure.schemas.messages import Body, Inbound, Purge, Query, QueryKind, Rai
 from .answers import reading_answer
 from .log_thread import LogThread, OpenedLog, fail_future
 from .merging import merge_pages
-from .requests import ListRequest, Started, StartRequest, check_size, judge, judge_purge, judge_start
+from .requests import ListRequest, Started, StartRequest, check_size, judge, judge_purge, judge_start, start_unknown
 from .transport import Change
 from .transport import Ticket as AnyTicket
 from .views import View
@@ -145,12 +145,7 @@ class LogTransport:
         try:
             reply = await self._ask(ticket, partition, inbound, until)
         except (NoAnswer, HubError) as error:
-            raise StartUnknown(
-                f"instance {request.instance_id!r} may have been started or not: {error}; start it again with the same "
-                f"instance_id and request_id {request.request_id!r}, and it is started once",
-                request.instance_id,
-                request.request_id,
-            ) from error
+            raise start_unknown(request, error) from error
         started = judge_start(reply.code, reply.body, request.instance_id)
         return started, ticket if request.body.tell_end else None
 

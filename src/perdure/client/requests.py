@@ -36,7 +36,9 @@ from perdure.errors import (
     NotCompleted,
     OrchestrationFailed,
     PayloadTooLarge,
+    PerdureError,
     RequestRefused,
+    StartUnknown,
 )
 from perdure.partitions.index import decode_cursor
 from perdure.schemas import messages as ms
@@ -351,6 +353,18 @@ def started_of(view: View, instance_id: str) -> Started:
         if view["instance_id"] != instance_id:
             raise ValueError(f"it is about {view['instance_id']!r:.200}")
         return Started(instance_id, str(view["execution_id"] or ""), bool(view["created"]), held_of(view.get("held")))
+
+
+def start_unknown(request: StartRequest, error: PerdureError) -> StartUnknown:
+    """What to raise of a start that nobody has answered."""
+    if isinstance(error, StartUnknown):  # an API says so already
+        return error
+    return StartUnknown(
+        f"instance {request.instance_id!r} may have been started or not ({error}); start it again with the same instance_id "
+        f"and request_id {request.request_id!r}, and it is started once",
+        request.instance_id,
+        request.request_id,
+    )
 
 
 def judge_purge(code: int, body: bytes, instance_id: str) -> None:

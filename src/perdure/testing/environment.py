@@ -136,8 +136,8 @@ class Environment:
         return self.hub.clock.now
 
     def fake(self, activity: Activity[Any, Any] | str, does: Any, *, takes: timedelta = timedelta()) -> Fake:
-        """Let an activity be `does`: a function of the input (and of a context, if it takes one) that returns or raises, or a value.
-        It ends `takes` later in virtual time. The Fake that is returned has the inputs of all `calls`."""
+        """Let an activity be `does`: a function of the input (and of a context, if it takes one) that returns or raises, a value, or
+        an exception to raise. It ends `takes` later in virtual time. The Fake that is returned has the inputs of all `calls`."""
         name = activity if isinstance(activity, str) else activity.name
         fake = self.hub.fakes[name] = Fake(name, does, takes // timedelta(milliseconds=1))
         return fake

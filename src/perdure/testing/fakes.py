@@ -32,6 +32,8 @@ class Fake:
         """One attempt, ready to run; input and result pass through JSON as those of the real one do."""
         value = self.note(real, data)
         result = real.result_codec if real is not None else _PLAIN
+        if isinstance(self.act, BaseException) or (isinstance(self.act, type) and issubclass(self.act, BaseException)):
+            return self._raise
         if not callable(self.act):
             return lambda: result.encode(self.act)
         stand_in: Activity[Any, Any] = Activity(self.name, self.act)
@@ -40,6 +42,9 @@ class Fake:
         if inspect.iscoroutinefunction(self.act):
             return _encoded(self.act(*arguments), result)
         return lambda: result.encode(self.act(*arguments))
+
+    def _raise(self) -> bytes:
+        raise self.act
 
 
 async def _encoded(work: Coroutine[Any, Any, Any], result: Codec) -> bytes:

@@ -25,15 +25,23 @@ class ReplayFailed(PerdureError, AssertionError):
 def replay(app: App, source: str | Path | Mapping[str, Any]) -> None:
     """Run `app` over a history that `perdure history ID --json` saved: a file, or what it holds. Every decision is compared, its
     input too. Raises ReplayFailed, and ValueError where the source is no history."""
-    saved: Any = source if isinstance(source, Mapping) else decode_json(Path(source).read_bytes())
+    saved: Any = source if isinstance(source, Mapping) else _read(Path(source))
     try:
         instance_id = saved["instance"]["instance_id"]
         turns = [turn_from_json(turn) for turn in saved["turns"]]
     except (KeyError, TypeError) as error:
-        raise ValueError(f"this is no history as `perdure history ID --json` saves it: {error!r}") from error
+        name = "this" if isinstance(source, Mapping) else source
+        raise ValueError(f"{name} is no history as `perdure history ID --json` saves it: {error!r}") from error
     decisions = Decisions(app)
     for turn in turns:
         decisions.take(instance_id, turn.offset, TurnBody(turn.time_ms, decided=turn.decided, events=turn.events))
     decisions.finish()
     if decisions.found:
         raise ReplayFailed(tuple((offset, message) for offset, message, _ in decisions.found))
+
+
+def _read(file: Path) -> Any:
+    try:
+        return decode_json(file.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{file} is no history as `perdure history ID --json` saves it: {error}") from error
