@@ -99,7 +99,7 @@ def _fold(log: KafkaLog, directory: Path, end: int) -> Fold:
     return fold
 
 
-def _run(folding: Generator[None, None, CaughtUp]) -> CaughtUp:
+def _run(folding: Generator[int, None, CaughtUp]) -> CaughtUp:
     while True:
         try:
             next(folding)

@@ -22,8 +22,8 @@ class SnapshotBroken(Exception):
     """A snapshot that cannot be used: take an older one, or the log. The message says why."""
 
 
-def load_snapshot(topic: SnapshotTopic, kept: Kept, store: Store) -> Generator[None, None, None]:
-    """Fill `store`, which is empty, a batch at a time. Raises SnapshotBroken: the store is then to be discarded."""
+def load_snapshot(topic: SnapshotTopic, kept: Kept, store: Store) -> Generator[int, None, None]:
+    """Fill `store`, which is empty, a batch at a time; yields the entries that are left. Raises SnapshotBroken: the store is then to be discarded."""
     manifest = kept.manifest
     checksum, entries = blake2b(digest_size=CHECKSUM_BYTES), Entries()
     batch: list[Change] = []
@@ -35,7 +35,7 @@ def load_snapshot(topic: SnapshotTopic, kept: Kept, store: Store) -> Generator[N
         if len(batch) >= BATCH_ENTRIES:
             store.write(batch)
             batch = []
-            yield
+            yield max(0, manifest.entries - entries.count)
     if (checksum.digest(), entries.count, entries.rest) != (manifest.checksum, manifest.entries, b"") or not anchor:
         raise SnapshotBroken(
             f"the snapshot of partition {manifest.partition} as of offset {manifest.offset} is not what its manifest says"

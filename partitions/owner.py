@@ -50,6 +50,8 @@ class PartitionOwner:
         self.phase = Phase.WAITING
         self.counts = Counts()
         self.epoch_ended_by = ""
+        self.left_to_recover = 0
+        """Records, or entries of a snapshot, while it recovers; 0 until that is known."""
         self._parts = parts
         self._settings = settings
         self._resume_at = 0.0
@@ -58,7 +60,7 @@ class PartitionOwner:
         self._claim_offset = -1
         self._log_start = 0
         self._ours_to = -1
-        self._recovery: Generator[Recovered | None, None, None] | None = None
+        self._recovery: Generator[Recovered | int, None, None] | None = None
         self._tenure: Tenure | None = None
         self._holdings: Holdings | None = None
         self._paused = False
@@ -154,6 +156,7 @@ class PartitionOwner:
         log, settings = self._parts.log, self._settings
         claimed = Claimed(self._claim_offset, settings.clock_skew_ms_max, settings.snapshot_ahead_records)
         self._log_start = log.span_history(self.partition).start
+        self.left_to_recover = 0
         self._recovery = restore(log, self._parts.stores, self.partition, claimed)
 
     def _step_recovering(self) -> bool:
@@ -165,7 +168,8 @@ class PartitionOwner:
         except LogTruncated as error:
             self._meet_trim(error)
             return True
-        if recovered is None:
+        if isinstance(recovered, int):
+            self.left_to_recover = recovered
             return True
         self._recovery = None
         self.counts.recovered_records += recovered.records_read

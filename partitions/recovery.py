@@ -51,9 +51,9 @@ class Claimed:
     snapshot_ahead_records: int
 
 
-def restore(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Generator[Recovered | None, None, None]:
-    """Fold the history up to the claim. Yields None between batches, so that the caller can do other things, and at last the
-    result. Raises PartitionRefused, LogUnavailable, LogTruncated, StoreUnavailable."""
+def restore(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Generator[Recovered | int, None, None]:
+    """Fold the history up to the claim. Yields between batches how much is left, so that the caller can do other things, and at last
+    the result. Raises PartitionRefused, LogUnavailable, LogTruncated, StoreUnavailable."""
     caught_up = yield from catch_up_to(log, stores, partition, claimed)
     catch_up = caught_up.catch_up
     try:
@@ -78,18 +78,20 @@ class CaughtUp:
     records_read: int
 
 
-def catch_up_to(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Generator[None, None, CaughtUp]:
-    """Open the best place there is and fold up to `claimed.offset`, that record included. Raises as `restore` does."""
+def catch_up_to(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Generator[int, None, CaughtUp]:
+    """Open the best place there is and fold up to `claimed.offset`, that record included. Yields the records that are left, or the
+    entries of a snapshot. Raises as `restore` does."""
     place = _StorePlace(stores, partition)
     try:
         opened = yield from _open_best(log, place, partition, claimed)
         catch_up, start = _begin(log, opened, partition, claimed.offset + 1)
+        yield claimed.offset + 1 - start
         for count, record in enumerate(log.read_history(partition, start, claimed.offset + 1)):
             catch_up.take(record)
             if catch_up.full:
                 catch_up.write()
             if count % BATCH_RECORDS == BATCH_RECORDS - 1:
-                yield
+                yield claimed.offset - record.offset
         catch_up.write()
     except BaseException:
         place.close()
@@ -147,7 +149,7 @@ class _StorePlace:
             store.close()
 
 
-def _open_best(log: Log, place: _StorePlace, partition: int, claimed: Claimed) -> Generator[None, None, _Opened]:
+def _open_best(log: Log, place: _StorePlace, partition: int, claimed: Claimed) -> Generator[int, None, _Opened]:
     """The partition's store where it can be trusted; a snapshot of another machine where that is much newer; else an empty one."""
     opened, end = _open_own(log, place, partition), claimed.offset
     there = opened.anchor.offset + 1 if opened.anchor is not None else 0

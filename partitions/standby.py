@@ -22,7 +22,7 @@ class Standby:
     def __init__(self, partition: int, log: Log, stores: Stores, snapshot_ahead_records: int) -> None:
         self.partition = partition
         self._log = log
-        self._opening: Generator[None, None, CaughtUp] | None = None
+        self._opening: Generator[int, None, CaughtUp] | None = None
         self._caught_up: CaughtUp | None = None
         self._received: list[LogRecord] = []
         self._since_flush = 0

@@ -127,7 +127,7 @@ def test_recovery_goes_on_from_any_batch_as_if_it_had_read_all(seed: int, turns:
         assert content(cast("Store", recovered)) == content(whole.store)
 
 
-def folded(folding: Generator[None, None, CaughtUp]) -> CaughtUp:
+def folded(folding: Generator[int, None, CaughtUp]) -> CaughtUp:
     while True:
         try:
             next(folding)
