@@ -124,13 +124,13 @@ def load_settings(
     ignored = _take_variables(environment, values, kafka, sources)
     for name, value in flags.items():
         if value is not None:
-            values[name] = _converted(name, value, f"flag --{name.replace('_', '-')}")
+            values[name] = _converted(name, value, _place(name, "flag"))
             sources[name] = "flag"
     if sources["dir"] == "default":
         values["dir"] = _default_directory(file, directory or Path.cwd())
     settings = Settings(**values, kafka=MappingProxyType(kafka))
     hide(secrets_of(settings))
-    _check(settings, sources)
+    _check(settings, {name: _place(name, source) for name, source in sources.items()})
     return Loaded(settings, sources, file, ignored)
 
 
@@ -321,42 +321,47 @@ _AT_LEAST_ONE = (
 )
 
 
-def _check(settings: Settings, sources: Mapping[str, str]) -> None:
+def _place(name: str, source: str) -> str:
+    """Where a value that cannot be used is to be mended."""
+    return f"flag --{name.replace('_', '-')}" if source == "flag" else source
+
+
+def _check(settings: Settings, places: Mapping[str, str]) -> None:
     """What a value may be, beyond its type."""
-    _check_names(settings, sources)
+    _check_names(settings, places)
     for name, allowed in (("log_level", _LEVELS), ("log_format", _FORMATS)):
         value = getattr(settings, name)
         if value not in allowed:
-            raise ConfigError(f"{sources[name]}: {name} is one of {', '.join(allowed)}; found {value!r}")
+            raise ConfigError(f"{places[name]}: {name} is one of {', '.join(allowed)}; found {value!r}")
     for name in _AT_LEAST_ONE:
         if getattr(settings, name) < 1:
-            raise ConfigError(f"{sources[name]}: {name} must be at least 1, found {getattr(settings, name)}")
+            raise ConfigError(f"{places[name]}: {name} must be at least 1, found {getattr(settings, name)}")
     if not 0 <= settings.port <= 65535:
-        raise ConfigError(f"{sources['port']}: port must be 0 to 65535, found {settings.port}")
+        raise ConfigError(f"{places['port']}: port must be 0 to 65535, found {settings.port}")
     if settings.standby < 0:
-        raise ConfigError(f"{sources['standby']}: standby must be at least 0, found {settings.standby}")
+        raise ConfigError(f"{places['standby']}: standby must be at least 0, found {settings.standby}")
     for name in ("drain_timeout", "request_timeout", "checkpoint_seconds_max"):
         if not 0 <= getattr(settings, name) < float("inf"):
-            raise ConfigError(f"{sources[name]}: {name} must be a number of seconds, found {getattr(settings, name)}")
+            raise ConfigError(f"{places[name]}: {name} must be a number of seconds, found {getattr(settings, name)}")
 
 
-def _check_names(settings: Settings, sources: Mapping[str, str]) -> None:
+def _check_names(settings: Settings, places: Mapping[str, str]) -> None:
     """What becomes part of a topic's name, of an address or of a header."""
     for name in ("host", "peer_host"):
         if not getattr(settings, name).strip():
-            raise ConfigError(f"{sources[name]}: {name} must not be empty; 0.0.0.0 is every address of this machine")
+            raise ConfigError(f"{places[name]}: {name} must not be empty; 0.0.0.0 is every address of this machine")
     try:
         HubTopics(settings.hub)
     except HubNameRefused as error:
-        raise ConfigError(f"{sources['hub']}: {error}") from error
+        raise ConfigError(f"{places['hub']}: {error}") from error
     if "@" in settings.brokers:
         raise ConfigError(
-            f"{sources['brokers']}: brokers are host:port,host:port, without an @; who we are to them stands in [kafka], as sasl.username "
+            f"{places['brokers']}: brokers are host:port,host:port, without an @; who we are to them stands in [kafka], as sasl.username "
             "and sasl.password"
         )
     if settings.token and not _HEADER_VALUE.fullmatch(settings.token):
         raise ConfigError(
-            f"{sources['token']}: a token is visible ASCII without spaces around it; this one, which is not shown, has other characters"
+            f"{places['token']}: a token is visible ASCII without spaces around it; this one, which is not shown, has other characters"
         )
 
 

@@ -108,6 +108,8 @@ def test_what_cannot_be_used_is_named_with_its_place(tmp_path: Path, text: str, 
         ({"PERDURE_LOG_LEVEL": "x"}, {}, "PERDURE_LOG_LEVEL: log_level is one of"),
         ({}, {"port": "x"}, "flag --port: port must be a whole number"),
         ({}, {"drain_timeout": "x"}, "flag --drain-timeout: drain_timeout must be a number"),
+        ({}, {"hub": "x y"}, "flag --hub: a hub's name has"),
+        ({}, {"drain_timeout": -1}, "flag --drain-timeout: drain_timeout must be a number of seconds"),
         ({}, {"hubb": "x"}, "no setting is called 'hubb'; did you mean 'hub'"),
     ],
 )

@@ -66,7 +66,7 @@ def write_project(directory: Path) -> None:
     there = [name for name in FILES if (directory / name).exists() and name != ".gitignore"]
     if there:
         raise ConfigError(
-            f"{', '.join(there)} exists in {directory.absolute()}; nothing was written: choose another directory"
+            f"{', '.join(there)} exist{'s' if len(there) == 1 else ''} in {directory.absolute()}; nothing was written: choose another directory"
         )
     try:
         directory.mkdir(parents=True, exist_ok=True)
