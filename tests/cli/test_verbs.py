@@ -277,6 +277,7 @@ def test_an_unknown_orchestration_is_held_and_told(dev: RunningDev) -> None:
         (["start", "welcome", "--input", "@nowhere.json"], 2, "nowhere.json"),
         (["start", "welcome", "--id", "a\nb"], 2, "printable"),
         (["start", "welcome", "--tag", "x"], 2, "--tag wants NAME=VALUE"),
+        (["list", "--tag", "a=1", "--tag", "a=2"], 2, "--tag a is given twice, as '1' and as '2'"),
         (["start", "welcome", "--event", "go"], 2, "--event wants NAME=VALUE"),
         (["start", "welcome", "--at", "tomorrow"], 2, "a time is ISO 8601"),
         (["start", "welcome", "--at", "+99999999d"], 2, "beyond the year 9999"),

@@ -79,6 +79,7 @@ def test_a_request_that_is_repeated_with_its_key_is_done_once(http: httpx.Client
         ("POST", "/v1/instances", {"name": "echo", "input": "x" * 3_000_000}, 413, "payload-too-large"),
         ("POST", "/v1/instances", {"name": "echo", "input": "x" * 30_000_000}, 413, "payload-too-large"),
         ("GET", "/v1/instances?limit=0", None, 422, "invalid-request"),
+        ("GET", "/v1/instances?tag=a=1&tag=a=2", None, 422, "invalid-request"),
         ("GET", "/v1/instances?status=lost", None, 422, "invalid-request"),
         ("GET", "/v1/nowhere", None, 404, "not-found"),
         ("PATCH", "/v1/instances", None, 405, "method-not-allowed"),

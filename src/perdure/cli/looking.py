@@ -7,7 +7,7 @@ import typer
 from perdure.config import Loaded
 
 from .command import command
-from .starting import Id, Json, complete_status, read_pair, read_time
+from .starting import Id, Json, complete_status, read_tags, read_time
 
 
 def register(app: typer.Typer) -> None:
@@ -58,7 +58,7 @@ def list_instances(
 
     options = ListOptions(
         status=status or (),
-        tags=dict(read_pair(each, "--tag") for each in tag or ()),
+        tags=read_tags(tag or ()),
         created_from=None if created_from is None else read_time(created_from),
         created_to=None if created_to is None else read_time(created_to),
         held=held,

@@ -3,7 +3,7 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -106,7 +106,7 @@ def start(
 
     options = StartOptions(
         instance_id=instance_id,
-        tags=dict(read_pair(each, "--tag") for each in tag or ()),
+        tags=read_tags(tag or ()),
         start_at=None if at is None else read_time(at),
         if_exists=if_exists,
         replace_statuses=replace_status or (),
@@ -255,3 +255,12 @@ def read_pair(text: str, flag: str) -> tuple[str, str]:
     if not found:
         raise ConfigError(f"{flag} wants NAME=VALUE, found {text!r}")
     return key, value
+
+
+def read_tags(texts: Sequence[str]) -> dict[str, str]:
+    """Each --tag. Raises ConfigError, also for one that is given twice: which one would be meant?"""
+    tags: dict[str, str] = {}
+    for key, value in (read_pair(text, "--tag") for text in texts):
+        if tags.setdefault(key, value) != value:
+            raise ConfigError(f"--tag {key} is given twice, as {tags[key]!r} and as {value!r}")
+    return tags

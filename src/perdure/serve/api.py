@@ -208,7 +208,10 @@ class _Filters:
         limit: Annotated[int, Query(ge=1, le=1000, description="How many at most.")] = 100,
         after: Annotated[str | None, Query(description="`next` of an earlier page.")] = None,
     ) -> None:
-        tags = dict(_key_and_value(each) for each in tag or ())
+        tags: dict[str, str] = {}
+        for key, value in map(_key_and_value, tag or ()):
+            if tags.setdefault(key, value) != value:
+                raise InvalidRequest(f"no instance has two values of one tag: {key!r} is {tags[key]!r} and {value!r}")
         self.options = ListOptions(
             status=status or (),
             tags=tags,
