@@ -20,7 +20,6 @@ from perdure.schemas.codec import (
     decode_turn,
 )
 from perdure.schemas.events import ExecutionStarted
-from perdure.schemas.frozen import dataclass
 from perdure.schemas.records import NO_DIGEST, Opening, RecordKind
 
 from .fold import Fold
@@ -53,15 +52,6 @@ class PartitionRefused(Exception):
     clock that is off, a log that is broken or does not say enough. The message says what was expected and what was found."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The newest claim in a log: who owns the partition, as far as the log tells, and where that owner can be reached."""
-
-    owner: str
-    address: str
-    epoch: int
-
-
 class CatchUp:
     """`fold` with a log's records added. `run` is that of a reader that comes to the first of them; `from_base`: that is a base,
     whose checkpoint says how the partition stood."""
@@ -70,7 +60,6 @@ class CatchUp:
         self.fold = fold
         self.opening: Opening | None = None
         self.clock_skew_ms = 0
-        self.claimed: Seen | None = None
         self._identity = identity
         self._run = run
         self._from_base = from_base
@@ -161,8 +150,7 @@ class CatchUp:
                 f"partition {self.fold.partition}, offset {verdict.offset}: the claim of {claim.owner} is for {claim.partition_count} partitions "
                 f"by {claim.hash}, this hub has {expected[0]} by {expected[1]}; a hub's partition count never changes"
             )
-        self.claimed = Seen(claim.owner, claim.address, verdict.offset)
-        self.fold.take_claim(verdict.offset, claim.owner, claim.time_ms, claim.base)
+        self.fold.take_claim(verdict.offset, claim)
 
     def _take_checkpoint(self, verdict: Accepted) -> None:
         checkpoint = decode_checkpoint(verdict.body, verdict.format)

@@ -11,7 +11,7 @@ import orjson
 from perdure.actors.instance import InstanceState, apply_turn
 from perdure.schemas.codec import decode_turn
 from perdure.schemas.events import ExecutionStarted
-from perdure.schemas.records import CarriedHistory, Checkpoint
+from perdure.schemas.records import CarriedHistory, Checkpoint, Claim
 
 from .header import InstanceHeader
 from .index import index_changes
@@ -56,11 +56,12 @@ class Fold:
             raise ValueError(f"{acked} messages to target {target} are said to be delivered, and {decided} were sent")
         self._changes.update((outbox_key(target, sequence), None) for sequence in range(known + 1, acked + 1))
 
-    def take_claim(self, offset: int, owner: str, time_ms: int, base: int) -> None:
+    def take_claim(self, offset: int, claim: Claim) -> None:
         """Add a claim: its epoch is its offset."""
         self.epoch = offset
-        self.state.deaths.take_claim(owner, time_ms, released=self.state.released)
-        self.state.base = max(self.state.base, base)
+        self.state.deaths.take_claim(claim.owner, claim.time_ms, released=self.state.released)
+        self.state.base = max(self.state.base, claim.base)
+        self.state.address = claim.address
 
     def take_checkpoint(self, offset: int, checkpoint: Checkpoint, *, names_base: bool) -> None:
         """Add what a checkpoint says about delivery, and that it might be a base itself."""

@@ -6,14 +6,20 @@ is; whoever takes the partition over closes it first and recovers from its store
 
 from collections.abc import Generator, Sequence
 
-from perdure.schemas.codec import UnknownFormat, WireError, decode_claim, decode_envelope
-from perdure.schemas.records import RecordKind
+from perdure.schemas.frozen import dataclass
 
-from .catch_up import CatchUp, Seen
 from .ports import Log, LogRecord, LogTruncated, Stores, TopicReader
 from .recovery import CaughtUp, Claimed, catch_up_to
 
 FLUSH_RECORDS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The newest claim in a log: who owns the partition, as far as the log tells, and where that owner can be reached."""
+
+    owner: str
+    address: str
 
 
 class Standby:
@@ -62,7 +68,8 @@ class Standby:
     @property
     def owner(self) -> Seen | None:
         """Who owns the partition, as far as the log was read; None before that is known."""
-        return self._caught_up.catch_up.claimed if self._caught_up is not None else None
+        state = self._caught_up.catch_up.fold.state if self._caught_up is not None else None
+        return Seen(state.deaths.owner, state.address) if state is not None and state.deaths.owner else None
 
     @property
     def handed_over(self) -> bool:
@@ -95,22 +102,6 @@ class Standby:
             next(self._opening)
         except StopIteration as end:
             self._opening = None
-            self._caught_up = end.value
-            catch_up = end.value.catch_up
-            catch_up.claimed = catch_up.claimed or self._read_claim(catch_up)
-            self._tail.open(self.partition, catch_up.next_offset)
-
-    def _read_claim(self, catch_up: CatchUp) -> Seen | None:
-        """The claim of the epoch that the store is of, where it was not among the records read."""
-        anchor = catch_up.fold.anchor
-        if anchor is None or anchor.epoch < self._log.span_history(self.partition).start:
-            return None
-        record = next(iter(self._log.read_history(self.partition, anchor.epoch, anchor.epoch + 1)))
-        try:
-            envelope = decode_envelope(record.value or b"")
-            if envelope.kind != RecordKind.CLAIM:
-                return None
-            claim = decode_claim(envelope.body, envelope.format)
-        except (WireError, UnknownFormat):
-            return None
-        return Seen(claim.owner, claim.address, anchor.epoch)
+            caught_up: CaughtUp = end.value
+            self._caught_up = caught_up
+            self._tail.open(self.partition, caught_up.catch_up.next_offset)

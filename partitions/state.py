@@ -25,7 +25,7 @@ class PartitionState:
     `decided` and `acked` are by target: the highest sequence sent and up to which all is delivered; the own partition and
     DEAD_LETTER are targets too. `sources` is the highest sequence taken, by (history topic id, partition).
     `released`: the last owner stopped in order and nothing that it dispatched is lost. `base` is the highest one named, or
-    NO_BASE (R15).
+    NO_BASE (R15). `address`: where the last owner is reached.
     """
 
     inbox_mark: int = 0
@@ -37,6 +37,7 @@ class PartitionState:
     level: int = FIRST_LEVEL
     released: bool = True
     base: int = NO_BASE
+    address: str = ""
     deaths: Deaths = field(default_factory=Deaths)
 
     @classmethod
@@ -52,6 +53,7 @@ class PartitionState:
             checkpoint.level,
             released=False,
             base=checkpoint.base,
+            address=checkpoint.address,
             deaths=Deaths.of_checkpoint(checkpoint.owner, checkpoint.tried),
         )
 
@@ -93,6 +95,7 @@ class PartitionState:
             self.level,
             base,
             self.deaths.owner,
+            self.address,
             self.deaths.tried(),
         )
 
@@ -107,6 +110,7 @@ class PartitionState:
             self.level,
             self.released,
             self.base,
+            self.address,
             self.deaths.copy(),
         )
 
@@ -151,6 +155,7 @@ def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:
             state.level,
             state.released,
             state.base,
+            state.address,
             encode_deaths(state.deaths),
         ]
     )
@@ -168,6 +173,7 @@ _ANCHOR: Shape = (
     int,
     bool,
     int,
+    str,
     DEATHS,
 )
 
@@ -192,7 +198,8 @@ def decode_anchor(value: bytes) -> tuple[Anchor, PartitionState] | None:
         fields[8],
         fields[9],
         fields[10],
-        decode_deaths(fields[11]),
+        fields[11],
+        decode_deaths(fields[12]),
     )
     return anchor, state
 

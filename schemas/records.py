@@ -139,7 +139,7 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """The tip at this place in the run (R15). `owner` states it; `tried` are the instances that owners may have died of (R13)."""
+    """The tip at this place in the run (R15). `owner` states it, to be reached at `address`; `tried` are the instances that owners may have died of (R13)."""
 
     time_ms: int
     inbox_mark: int
@@ -149,6 +149,7 @@ class Checkpoint:
     level: int = LEVEL
     base: int = -1
     owner: str = ""
+    address: str = ""
     tried: tuple[Tried, ...] = ()
 
 

@@ -5,9 +5,14 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests import ports
 from tests.broker import Broker, NoBroker, find_broker, own_broker
+
+# A machine that others use too is slow at times, and that is no finding.
+settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("perdure")
 
 
 @pytest.fixture(autouse=True)

@@ -9,4 +9,4 @@ FACTOR = int(os.environ.get("FUZZ_FACTOR", "1"))
 
 def fuzzed(examples: int) -> settings:
     """Settings of a test that looks at so many examples in an ordinary run."""
-    return settings(max_examples=examples * FACTOR, deadline=None, suppress_health_check=list(HealthCheck))
+    return settings(max_examples=examples * FACTOR, suppress_health_check=list(HealthCheck))

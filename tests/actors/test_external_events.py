@@ -336,7 +336,7 @@ def drive(env: Environment, steps: list[tuple[str, str]], sent: list[tuple[str, 
     ),
     st.lists(st.tuples(st.sampled_from(["a", "A", "b", "B", "c"]), st.sampled_from([0, 0, 300, 1_000])), max_size=10),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_event_is_taken_once_and_in_the_order_of_its_name(
     steps: list[tuple[str, str]], sent: list[tuple[str, int]]
 ) -> None:

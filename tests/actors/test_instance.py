@@ -25,7 +25,7 @@ lives = given(st.integers(0, 1 << 32), st.integers(1, 20))
 
 
 @lives
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_a_turn_leads_where_the_fold_of_its_events_leads(seed: int, turns: int) -> None:
     life = Life(seed)
     for _ in range(turns):
@@ -37,7 +37,7 @@ def test_a_turn_leads_where_the_fold_of_its_events_leads(seed: int, turns: int) 
 
 
 @lives
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_prefix_of_a_history_folds_to_the_state_that_was(seed: int, turns: int) -> None:
     life = Life(seed)
     folded: InstanceState | None = None
@@ -56,7 +56,7 @@ def test_any_prefix_of_a_history_folds_to_the_state_that_was(seed: int, turns: i
 
 
 @lives
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_finished_instance_waits_for_nothing_and_changes_no_more(seed: int, turns: int) -> None:
     life = Life(seed)
     for _ in range(turns):
@@ -70,7 +70,7 @@ def test_a_finished_instance_waits_for_nothing_and_changes_no_more(seed: int, tu
 
 
 @lives
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_each_fact_reaches_the_code_once_and_in_order(seed: int, turns: int) -> None:
     life = Life(seed)
     facts: list[ev.HistoryEvent] = []

@@ -43,7 +43,7 @@ lives = given(st.integers(0, 1 << 32), st.integers(1, 25))
 
 
 @lives
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_replaying_any_prefix_of_any_history_equals_the_live_run(seed: int, turns: int) -> None:
     for decided in live(seed, turns).decided:
         decision, kept = again(decided)
@@ -53,7 +53,7 @@ def test_replaying_any_prefix_of_any_history_equals_the_live_run(seed: int, turn
 
 
 @lives
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_whole_history_replays_strictly_to_what_it_continued_as(seed: int, turns: int) -> None:
     life = live(seed, turns)
     ends: dict[str, Decided] = {decided.started.execution_id: decided for decided in life.decided}
@@ -65,7 +65,7 @@ def test_a_whole_history_replays_strictly_to_what_it_continued_as(seed: int, tur
 
 
 @lives
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_the_fold_of_a_history_that_went_through_bytes_is_the_live_state(seed: int, turns: int) -> None:
     life = ProgramLife(seed)
     folded: InstanceState | None = None
@@ -86,7 +86,7 @@ def test_the_fold_of_a_history_that_went_through_bytes_is_the_live_state(seed: i
 
 
 @lives
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_same_life_with_its_code_always_cold_or_always_hot_is_the_same(seed: int, turns: int) -> None:
     """Letting code go is invisible: dice that are thrown for it apart, both lives come to the same turns."""
     histories = []

@@ -624,7 +624,7 @@ def test_an_event_to_another_instance_is_sent_with_a_request_of_its_own() -> Non
 
 
 @given(st.integers(0, 1 << 32), st.integers(1, 20))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_every_message_comes_to_something(seed: int, turns: int) -> None:
     life = Life(seed)
     for _ in range(turns):
@@ -642,7 +642,7 @@ def test_every_message_comes_to_something(seed: int, turns: int) -> None:
 
 
 @given(st.integers(0, 1 << 32), st.integers(1, 20))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_same_life_is_lived_twice(seed: int, turns: int) -> None:
     one, other = Life(seed), Life(seed)
 

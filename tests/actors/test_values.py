@@ -27,7 +27,7 @@ PLAIN = Codec(UNANNOTATED, "it")
 
 @pytest.mark.parametrize("name", TYPES)
 @given(data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_a_value_comes_back_as_it_was_by_its_annotation(name: str, data: st.DataObject) -> None:
     annotation, values = TYPES[name]
     codec, value = Codec(annotation, name), data.draw(values)
@@ -39,7 +39,7 @@ def test_a_value_comes_back_as_it_was_by_its_annotation(name: str, data: st.Data
 
 
 @given(JSON)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_an_unannotated_value_of_json_comes_back_as_it_was(value: Any) -> None:
     back = decode_plain(encode_plain(value))
 

@@ -59,7 +59,7 @@ def app_of(annotation: Any, value: Any) -> App:
 
 @pytest.mark.parametrize("name", TYPES)
 @given(data=st.data())
-@settings(max_examples=4, deadline=None, phases=[Phase.generate])  # to shrink would take minutes
+@settings(max_examples=4, phases=[Phase.generate])  # to shrink would take minutes
 def test_a_value_travels_everywhere_by_its_annotation(name: str, data: st.DataObject) -> None:
     annotation, values = TYPES[name]
     value = data.draw(values)

@@ -32,7 +32,7 @@ from perdure.schemas.records import (
 )
 from tests.partitions.histories import Writer
 
-OWNER = "worker-1"
+OWNER, ADDRESS = "worker-1", "127.0.0.1:1"
 FAILURE = Failure("E", "m")
 RETRY = ev.RetryOptions(100, 3)
 PARENT = ev.Parent("p", "0-1", 1, 1)
@@ -97,7 +97,7 @@ def test_an_honest_history_has_no_findings() -> None:
     forge.claim()
     forge.turn(ev.TaskRescheduled(1, 3, RescheduleReason.RECOVERY), at=130, decided=False)
     forge.turn(ev.TaskCompleted(1, 3), COMPLETED, at=140, consumed=(0,), inbox_mark=1)
-    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(140, 1, owner=OWNER)))
+    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(140, 1, owner=OWNER, address=ADDRESS)))
     forge.record(RecordKind.LEVEL, encode_level(LevelRaised(2, 140)))
     forge.turn(at=140, kind=RecordKind.FORGOTTEN, inbox_mark=1)
     forge.turn(at=150, name="", inbox_mark=1, released=True)
@@ -409,7 +409,7 @@ CHECKPOINTS = [
         "level is 2, the records before it say 1",
     ),
     (
-        Checkpoint(5, 4, (7,), (SourceMark("t", 1, 2),), (TargetState(-1, 1, 1),), owner="another"),
+        Checkpoint(5, 4, (7,), (SourceMark("t", 1, 2),), (TargetState(-1, 1, 1),), owner="another", address=ADDRESS),
         "owner is another, the records before it say",
     ),
     (
@@ -426,7 +426,7 @@ def test_a_checkpoint_states_what_the_records_before_it_say(checkpoint: Checkpoi
     forge.turn(name="", at=5, consumed=(7,), inbox_mark=4, cursors=(Cursor(-1, 1),), sources=(SourceMark("t", 1, 2),))
     forge.record(
         RecordKind.CHECKPOINT,
-        encode_checkpoint(checkpoint if checkpoint.owner else replace(checkpoint, owner=OWNER)),
+        encode_checkpoint(checkpoint if checkpoint.owner else replace(checkpoint, owner=OWNER, address=ADDRESS)),
     )
 
     offset, rule, found = only(forge)
@@ -437,10 +437,10 @@ def test_a_checkpoint_states_what_the_records_before_it_say(checkpoint: Checkpoi
 def test_a_checkpoint_has_a_time_of_its_own_that_does_not_go_back() -> None:
     forge = Forge()
     forge.turn(name="", at=5)
-    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(9, 0, owner=OWNER)))
+    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(9, 0, owner=OWNER, address=ADDRESS)))
     forge.turn(name="", at=9)
     assert [] == forge.findings()
-    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(8, 0, owner=OWNER)))
+    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(8, 0, owner=OWNER, address=ADDRESS)))
 
     assert (4, "R11", "partition time went back from 9 to 8") == only(forge)
 

@@ -21,7 +21,7 @@ from perdure.schemas.records import (
     Send,
     TargetState,
 )
-from tests.audit.test_invariants import COMPLETED, OWNER, TASK, Forge, only
+from tests.audit.test_invariants import ADDRESS, COMPLETED, OWNER, TASK, Forge, only
 
 LETTERS = TargetState(DEAD_LETTER, 1, 1)
 
@@ -44,7 +44,10 @@ def carry(forge: Forge, **otherwise: object) -> None:
 
 def checkpoint(forge: Forge, base: int = -1, *targets: TargetState) -> int:
     """Append one; return its offset."""
-    forge.record(RecordKind.CHECKPOINT, encode_checkpoint(Checkpoint(1, 0, targets=targets, base=base, owner=OWNER)))
+    forge.record(
+        RecordKind.CHECKPOINT,
+        encode_checkpoint(Checkpoint(1, 0, targets=targets, base=base, owner=OWNER, address=ADDRESS)),
+    )
     return len(forge.values) - 1
 
 

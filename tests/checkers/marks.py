@@ -106,6 +106,7 @@ class Marks:
             ),
             "level": LEVEL,
             "owner": self.tries.owner,
+            "address": self.tries.address,
             "tried": self.tries.stated(),
         }
         found = {
@@ -115,6 +116,7 @@ class Marks:
             "targets": tuple((each.target, each.decided, each.acked) for each in stated.targets),
             "level": stated.level,
             "owner": stated.owner,
+            "address": stated.address,
             "tried": stated.tried,
         }
         for name, value in expected.items():

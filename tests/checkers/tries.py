@@ -16,12 +16,13 @@ class Tries:
     """One partition's: tries of which it is not known that somebody survived them."""
 
     owner: str = ""
+    address: str = ""
     open: list[_Try] = field(default_factory=list[_Try])
 
     def take(self, entry: Entry) -> None:
         """The next record of the partition."""
         if entry.claim is not None:
-            self.owner = entry.claim.owner
+            self.owner, self.address = entry.claim.owner, entry.claim.address
         if entry.claim is not None or entry.tried is not None or (entry.turn is not None and entry.turn.released):
             self._forgive({name for name, by, _ in self.open if by == self.owner})
         for name in entry.tried or ():

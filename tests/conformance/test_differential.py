@@ -203,7 +203,7 @@ def seen_by(rig: Rig, operations: Sequence[Operation]) -> list[Any]:
 
 
 @given(st.lists(OPERATIONS, min_size=1, max_size=30))
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 def test_the_embedded_log_and_the_one_in_memory_cannot_be_told_apart(operations: list[Operation]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         assert seen_by(MemoryRig(), operations) == seen_by(EmbeddedRig(Path(directory)), operations)
@@ -212,7 +212,7 @@ def test_the_embedded_log_and_the_one_in_memory_cannot_be_told_apart(operations:
 @pytest.mark.kafka
 def test_a_broker_and_the_log_in_memory_cannot_be_told_apart(kafka_servers: str) -> None:
     @given(st.lists(OPERATIONS, min_size=10, max_size=40))
-    @settings(deadline=None, max_examples=25, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, suppress_health_check=list(HealthCheck))
     def compare(operations: list[Operation]) -> None:
         assert seen_by(MemoryRig(), operations) == seen_by(KafkaRig(kafka_servers), operations)
 

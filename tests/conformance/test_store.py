@@ -160,7 +160,7 @@ keys = st.binary(max_size=3)
 writes = st.lists(st.lists(st.tuples(keys, st.none() | st.binary(max_size=2)), max_size=6), max_size=8)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(writes=writes, start=keys, end=keys)
 def test_every_store_is_a_sorted_map(store: Store, writes: list[list[Change]], start: bytes, end: bytes) -> None:
     store.write([(key, None) for key, _ in store.scan(b"", b"\xff" * 9)])

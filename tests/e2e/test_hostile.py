@@ -103,7 +103,7 @@ def test_a_strangers_transaction_on_the_history_costs_epochs_and_nothing_else(
 
 
 def fuzz(send: Callable[[list[bytes | None]], None]) -> None:
-    @limits(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @limits(max_examples=40, suppress_health_check=list(HealthCheck))
     @given(st.lists(RECORDS, min_size=5, max_size=20))
     def try_records(records: list[bytes | None]) -> None:
         send(records)

@@ -203,7 +203,7 @@ fates = st.builds(
 
 
 @given(st.lists(st.tuples(st.sampled_from(["a", "bb" * 700]), fates), min_size=1, max_size=12), st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_what_the_writer_confirms_every_reader_accepts(records: list[tuple[str, Fate]], data: st.DataObject) -> None:
     """Whatever becomes of the records, and whenever it looks (R3, R4)."""
     begun = Begun(*(fate for _, fate in records for _ in range(3)))

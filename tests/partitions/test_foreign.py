@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.actors.limits import DEFAULT_LIMITS
@@ -161,7 +161,6 @@ _NAMES = (
 )  # fmt: skip
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(_NAMES), _JSON | st.text(max_size=5), max_size=4))
 def test_any_object_is_a_message_that_travels_or_is_refused(fields: dict[str, Any]) -> None:
     try:
@@ -172,7 +171,6 @@ def test_any_object_is_a_message_that_travels_or_is_refused(fields: dict[str, An
     partition_of(inbound.instance_id, 3)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=60) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes_are_a_message_or_unreadable(value: bytes) -> None:
     assert intake_of(value)[0] in (Kind.MESSAGE, Kind.UNREADABLE, Kind.QUERY)

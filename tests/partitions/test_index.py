@@ -79,7 +79,7 @@ def matches(header: InstanceHeader, query: ListQuery) -> bool:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(steps=st.lists(st.tuples(headers, st.booleans()), max_size=30), query=queries)
 def test_pages_together_are_the_filtered_list_newest_first(
     steps: list[tuple[InstanceHeader, bool]], query: ListQuery
@@ -107,7 +107,7 @@ def test_pages_together_are_the_filtered_list_newest_first(
     assert all(kept.get(header.instance_id) == read_header(store, header.instance_id) for header, _ in steps)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(first=headers, second=headers)
 def test_a_change_touches_only_what_differs_and_a_purge_leaves_nothing(
     first: InstanceHeader, second: InstanceHeader

@@ -217,7 +217,7 @@ def test_the_mark_moves_when_its_hole_is_closed_and_takes_the_sources_with_it() 
 
 
 @given(st.integers(0, 1 << 32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_each_message_is_taken_into_one_record_whatever_order_they_are_decided_in_and_whoever_dies(seed: int) -> None:
     """Two sources go back N, records are consumed out of order, and the owner dies again and again between its records."""
     dice = Random(seed)

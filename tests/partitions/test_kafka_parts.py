@@ -31,7 +31,7 @@ def test_what_is_split_is_joined(size: int) -> None:
     assert [value] == joined(records)
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.data_too_large])
 @given(st.data())
 def test_replies_may_be_mixed(data: st.DataObject) -> None:
     values = [bytes([number]) * (PART_BYTES * data.draw(st.integers(0, 2)) + 1) for number in range(4)]

@@ -147,7 +147,7 @@ def test_a_dead_letter_carries_its_reason_and_any_bytes() -> None:
 
 
 @given(st.integers(0, 1 << 32))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_a_receiver_that_takes_the_next_one_only_takes_each_once_and_in_order(seed: int) -> None:
     """Records are lost, reported as lost though they landed, delayed, and their reports come late or never."""
     dice, wire, now_ms = Random(seed), Wire(), 0

@@ -21,10 +21,10 @@ from perdure.partitions.ledger import Confirmed, encode_due_activity, stored_tim
 from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStore, MemoryStores
 from perdure.partitions.ports import Store
 from perdure.partitions.recovery import CaughtUp, Claimed, catch_up_to, read_only
-from perdure.partitions.state import NO_BASE, PartitionState, decode_anchor
+from perdure.partitions.state import PartitionState, decode_anchor
 from perdure.schemas.codec import encode_turn, extend_digest
 from perdure.schemas.events import NEVER
-from perdure.schemas.records import LEVEL, NO_DIGEST, Opening, RecordKind, TurnBody
+from perdure.schemas.records import LEVEL, NO_DIGEST, Claim, Opening, RecordKind, TurnBody
 from tests.actors.lives import Life, Lived
 from tests.partitions.histories import claim_value
 
@@ -52,7 +52,7 @@ class Ledger:
         writer.take_reports()
         self.store: Store = MemoryStores().open(0)
         self.fold = Fold(self.store, self.log.identity, 0, None, PartitionState())
-        self.fold.take_claim(0, "worker-1", 0, NO_BASE)
+        self.fold.take_claim(0, Claim("worker-1", 0, "127.0.0.1:1", 1))
         self.last: Appended[None] | None = None
 
     def take(self, life: Life, lived: Lived) -> None:
@@ -101,7 +101,7 @@ lives_led = given(st.integers(0, 1 << 32), st.integers(1, 100))
 
 
 @lives_led
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_store_made_live_is_the_one_that_recovery_makes(seed: int, turns: int) -> None:
     ledger, _ = lead_lives(seed, turns)
 
@@ -116,7 +116,7 @@ def test_a_store_made_live_is_the_one_that_recovery_makes(seed: int, turns: int)
 
 
 @lives_led
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_recovery_goes_on_from_any_batch_as_if_it_had_read_all(seed: int, turns: int) -> None:
     whole, _ = lead_lives(seed, turns)
     half, _ = lead_lives(seed, turns // 2)
@@ -152,7 +152,7 @@ def test_recovery_writes_in_batches_bounded_by_records_and_by_bytes_and_makes_th
 
 
 @lives_led
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_history_in_the_store_folds_to_the_live_state(seed: int, turns: int) -> None:
     ledger, lives = lead_lives(seed, turns)
 
@@ -164,7 +164,7 @@ def test_the_history_in_the_store_folds_to_the_live_state(seed: int, turns: int)
 
 
 @lives_led
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_tables_hold_what_is_pending_and_nothing_else(seed: int, turns: int) -> None:
     ledger, lives = lead_lives(seed, turns)
 

@@ -102,7 +102,7 @@ def play(steps: list[tuple[str, bool, int]]) -> Contest:
 
 
 @given(st.lists(STEPS, max_size=60))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_what_readers_accept_is_what_the_writers_reports_confirm(steps: list[tuple[str, bool, int]]) -> None:
     contest = play(steps)
 
@@ -110,7 +110,7 @@ def test_what_readers_accept_is_what_the_writers_reports_confirm(steps: list[tup
 
 
 @given(st.lists(STEPS, max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_honest_owners_never_leave_a_broken_record(steps: list[tuple[str, bool, int]]) -> None:
     verdicts = verdicts_of(play(steps).values)
 
@@ -118,7 +118,7 @@ def test_honest_owners_never_leave_a_broken_record(steps: list[tuple[str, bool, 
 
 
 @given(st.lists(STEPS, max_size=60), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_reader_resumed_from_any_state_comes_to_the_same_verdicts(
     steps: list[tuple[str, bool, int]], data: st.DataObject
 ) -> None:
@@ -129,7 +129,7 @@ def test_a_reader_resumed_from_any_state_comes_to_the_same_verdicts(
 
 
 @given(st.lists(STEPS, max_size=60))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_reader_resumed_from_an_accepted_record_comes_to_the_same_verdicts(
     steps: list[tuple[str, bool, int]],
 ) -> None:

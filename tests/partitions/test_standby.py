@@ -7,7 +7,7 @@ import pytest
 from perdure.partitions.membership import rank_standbys
 from perdure.partitions.memory import MemoryLog, MemoryStores
 from perdure.partitions.ports import LogTruncated
-from perdure.partitions.standby import Standby
+from perdure.partitions.standby import Seen, Standby
 from perdure.schemas import messages as ms
 from tests.partitions.cluster import Cluster, Member
 from tests.partitions.test_retention import (
@@ -91,7 +91,7 @@ def test_a_standby_knows_the_owner_its_address_and_whether_it_stopped_in_order()
 
     seen = follower.standby.owner
     assert seen is not None
-    assert ("first", "127.0.0.1:7", 0) == (seen.owner, seen.address, seen.epoch)
+    assert ("first", "127.0.0.1:7") == (seen.owner, seen.address)
     assert not follower.standby.handed_over
     member.release()
     cluster.until(lambda: member[0].phase.name == "CLOSED")
@@ -116,9 +116,20 @@ def test_a_standby_that_begins_behind_the_claim_knows_the_owner_too() -> None:
     while again.step():
         pass
 
-    assert again.owner is not None
-    assert "first" == again.owner.owner
+    assert Seen("first", "127.0.0.1:7") == again.owner
     again.close()
+
+
+def test_a_standby_that_begins_after_its_owners_claim_was_trimmed_knows_the_owner_too() -> None:
+    cluster = Cluster(automatic=False)
+    cluster.join("first", address="127.0.0.1:7", **KEEPING)
+    begin_everything(cluster)
+    trim(cluster)
+    assert starts(cluster)[0] > 0
+    follower = Follower(cluster)
+    follower.follow()
+
+    assert Seen("first", "127.0.0.1:7") == follower.standby.owner
 
 
 def test_a_standby_follows_a_log_that_is_trimmed() -> None:

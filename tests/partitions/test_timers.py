@@ -110,7 +110,7 @@ def test_a_crowd_of_timers_that_are_due_at_once_stays_in_the_store_and_all_of_th
 
 
 @given(st.integers(0, 1 << 32), st.sampled_from([1, 2, 5, MANY]))
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_each_timer_fires_once_and_never_early_over_restarts(seed: int, timers_max: int) -> None:
     """Timers come and go at random, time leaps, the owner is replaced; what fires leaves the store as its turn is confirmed."""
     dice = Random(seed)

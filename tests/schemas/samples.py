@@ -89,7 +89,16 @@ TURN = rc.TurnBody(
 CLAIM = rc.Claim("worker-1", TIME_MS, "127.0.0.1:8080", 12, "murmur2", 1, 500)
 TRIED = (rc.Tried("order-1", ("worker-2",), ("worker-3", "worker-4")), rc.Tried("ördér-2", (), ("worker-1",)))
 CHECKPOINT = rc.Checkpoint(
-    TIME_MS, 999_999, (1_000_000, 1_000_002), SOURCES, (rc.TargetState(3, 300, 299),), 1, 500, "worker-1", TRIED
+    TIME_MS,
+    999_999,
+    (1_000_000, 1_000_002),
+    SOURCES,
+    (rc.TargetState(3, 300, 299),),
+    1,
+    500,
+    "worker-1",
+    "10.0.0.1:7000",
+    TRIED,
 )
 CARRIED = rc.CarriedHistory("order-1", 12_345, (rc.CarriedTurn(300, 1, b"first"), rc.CarriedTurn(301, 2, b"")))
 ATTEMPT = rc.Attempt(TIME_MS, ("order-1", "ördér-2"))

@@ -6,7 +6,7 @@ from perdure.partitions.partitioner import partition_of
 from perdure.partitions.state import PartitionState
 from perdure.schemas.codec import VOCABULARY, WireError, decode_inbound
 from perdure.schemas.events import UnknownEvent
-from perdure.schemas.records import DEAD_LETTER, Checkpoint, Send, TurnBody
+from perdure.schemas.records import DEAD_LETTER, Checkpoint, Claim, Send, TurnBody
 
 Wrong = Iterator[tuple[str, str]]
 """Rule and message."""
@@ -26,9 +26,10 @@ class Marks:
         self._sent: dict[int, dict[int, int]] = {}
         self.partition_count = 0
 
-    def take_claim(self, owner: str, time_ms: int) -> None:
-        """Note who owns the partition now."""
-        self._state.deaths.take_claim(owner, time_ms, released=self._state.released)
+    def take_claim(self, claim: Claim) -> None:
+        """Note who owns the partition now, and from where."""
+        self._state.deaths.take_claim(claim.owner, claim.time_ms, released=self._state.released)
+        self._state.address = claim.address
 
     def take_attempt(self, instances: Sequence[str]) -> None:
         """Note what an owner is about to try (R13)."""

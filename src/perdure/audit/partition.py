@@ -113,7 +113,7 @@ class PartitionAudit:
                 f"the claim is for {claim.partition_count} partitions by {claim.hash}, expected {count} by {HASH}",
             )
         self._marks.partition_count = count
-        self._marks.take_claim(claim.owner, claim.time_ms)
+        self._marks.take_claim(claim)
         self._take_base(accepted.offset, claim.base)
         self._check_key(record, claim.owner)
 
