@@ -41,14 +41,15 @@ class UnknownFormat(Exception):
 
 
 class RecordSchema:
-    """One Avro record: `parsed`, and the named types in it by full name."""
+    """One Avro record: `parsed`, the names of its `fields`, and the named types in it by full name."""
 
-    __slots__ = ("name", "named", "parsed")
+    __slots__ = ("fields", "name", "named", "parsed")
 
     def __init__(self, schema: dict[str, Any]) -> None:
         self.named: dict[str, Any] = {}
         self.parsed = cast("dict[str, Any]", parse_schema(schema, self.named))
         self.name = str(schema["name"]).rpartition(".")[2]
+        self.fields = [str(field["name"]) for field in self.parsed["fields"]]
 
     def read(self, data: bytes) -> dict[str, Any]:
         """Decode exactly one record: bytes left over are an error."""

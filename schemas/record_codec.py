@@ -20,7 +20,6 @@ from .records import (
     Cursor,
     Envelope,
     LevelRaised,
-    Opening,
     RecordKind,
     Send,
     SnapshotManifest,
@@ -56,9 +55,11 @@ BODIES: dict[int, type[Any]] = {
     RecordKind.ATTEMPT: Attempt,
 }
 _SCHEMAS = {(cls, level): shipped(cls.__name__, level) for cls, levels in FORMATS.items() for level in levels}
+_TURNS = {level: _SCHEMAS[TurnBody, level] for level in FORMATS[TurnBody]}
 _ENCODES = {key: make_encode(schema) for key, schema in _SCHEMAS.items() if key[0] is not TurnBody}
 _ENVELOPE = shipped("Envelope", 1)
 _encode_envelope = make_encode(_ENVELOPE, mark=HISTORY_MARK)
+_read_envelope = shape_of(Envelope).reader(_ENVELOPE)
 _MANIFEST = shipped("SnapshotManifest", 1)
 _encode_manifest = make_encode(_MANIFEST, mark=MANIFEST_MARK)
 _CHUNK = shipped("SnapshotChunk", 1)
@@ -84,11 +85,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 
 def decode_envelope(value: bytes) -> Envelope:
-    datum = _ENVELOPE.read(strip_mark(value, HISTORY_MARK, "history record"))
-    opening = datum["opening"]
-    if opening is not None:
-        datum["opening"] = Opening(**opening)
-    return Envelope(**datum)
+    return _read_envelope(strip_mark(value, HISTORY_MARK, "history record"))
 
 
 def strip_mark(value: bytes, mark: bytes, where: str) -> bytes:
@@ -103,15 +100,23 @@ def encode_turn(turn: TurnBody, vocabulary: Vocabulary = VOCABULARY) -> bytes:
 
 
 def decode_turn(body: bytes, format: int, vocabulary: Vocabulary = VOCABULARY) -> TurnBody:  # noqa: A002
-    datum = _schema(RecordKind.TURN, format).read(body)
+    schema = _TURNS.get(format)
+    if schema is None:
+        raise UnknownFormat(RecordKind.TURN, format)
+    datum = schema.read(body)
     decode_event = vocabulary.decode_event
-    datum["consumed"] = tuple(datum["consumed"])
-    datum["locals"] = tuple(datum["locals"])
-    datum["events"] = tuple([decode_event(event["kind"], event["body"]) for event in datum["events"]])
-    datum["sends"] = tuple([Send(**send) for send in datum["sends"]])
-    datum["cursors"] = tuple([Cursor(**cursor) for cursor in datum["cursors"]])
-    datum["sources"] = tuple([SourceMark(**mark) for mark in datum["sources"]])
-    return TurnBody(**datum)
+    return TurnBody(
+        datum["time_ms"],
+        tuple(datum["consumed"]),
+        datum["inbox_mark"],
+        tuple(datum["locals"]),
+        datum["decided"],
+        tuple([decode_event(event["kind"], event["body"]) for event in datum["events"]]),
+        tuple([Send(**send) for send in datum["sends"]]),
+        tuple([Cursor(**cursor) for cursor in datum["cursors"]]),
+        tuple([SourceMark(**mark) for mark in datum["sources"]]),
+        datum["released"],
+    )
 
 
 def encode_claim(claim: Claim) -> bytes:

@@ -16,6 +16,7 @@ A failure is flat on the wire, because a decoder that follows a million nested c
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
+from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -31,11 +32,12 @@ _PLAIN = (int, float, str, bytes, bool)
 class Shape(Generic[T]):
     """One dataclass on the wire. Fields that a writer of an older level did not know take their defaults."""
 
-    __slots__ = ("_cls", "_converts")
+    __slots__ = ("_cls", "_converts", "_names")
 
     def __init__(self, cls: type[T]) -> None:
         hints = get_type_hints(cls)
-        converts = [(field.name, _convert(hints[field.name])) for field in fields(cast("Any", cls))]
+        self._names = [field.name for field in fields(cast("Any", cls))]
+        converts = [(name, _convert(hints[name])) for name in self._names]
         self._cls = cls
         self._converts = tuple((name, convert) for name, convert in converts if convert is not None)
 
@@ -53,6 +55,24 @@ class Shape(Generic[T]):
             return self.make(datum)
         except ValueError as error:
             raise WireError(schema.name, f"values of {self._cls.__name__}", str(error)) from error
+
+    def reader(self, schema: RecordSchema) -> Callable[[bytes], T]:
+        """`read` for what is read often. Where the schema has all fields in order they are given by place, which takes a third of
+        the time."""
+        if schema.fields != self._names:
+            return partial(self.read, schema)
+        cls, converts, read = self._cls, self._converts, schema.read
+
+        def read_in_order(data: bytes) -> T:
+            datum = read(data)
+            try:
+                for name, convert in converts:
+                    datum[name] = convert(datum[name])
+                return cls(*datum.values())
+            except ValueError as error:
+                raise WireError(schema.name, f"values of {cls.__name__}", str(error)) from error
+
+        return read_in_order
 
 
 _SHAPES: dict[type[Any], Shape[Any]] = {}

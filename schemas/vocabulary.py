@@ -6,7 +6,6 @@ number, at a new level, so that a build which does not know it sees an unknown e
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -34,7 +33,7 @@ class EventKind:
 def event_kind(cls: type[Any], *, level: int, schema: RecordSchema | None = None) -> EventKind:
     """The kind of `cls`, a dataclass with a KIND, whose schema is in v<level>/ unless given."""
     schema = schema or shipped(cls.__name__, level)
-    return EventKind(cls.KIND, level, cls, make_encode(schema), partial(shape_of(cls).read, schema))
+    return EventKind(cls.KIND, level, cls, make_encode(schema), shape_of(cls).reader(schema))
 
 
 class Vocabulary:
