@@ -52,8 +52,12 @@ def carried_key(instance_id: str) -> bytes:
     return history_key(instance_id, 0)
 
 
+def activity_prefix(instance_id: str, execution_id: str) -> bytes:
+    return b"A%b\0%b\0" % (instance_id.encode(), execution_id.encode())
+
+
 def activity_key(instance_id: str, execution_id: str, task_id: int) -> bytes:
-    return b"A%b\0%b\0%b" % (instance_id.encode(), execution_id.encode(), task_id.to_bytes(4, "big"))
+    return activity_prefix(instance_id, execution_id) + task_id.to_bytes(4, "big")
 
 
 def parse_activity_key(key: bytes) -> tuple[str, str, int]:

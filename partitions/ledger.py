@@ -17,7 +17,7 @@ from perdure.schemas.records import TurnBody
 
 from .keys import (
     TimerKey,
-    activity_key,
+    activity_prefix,
     beginning_key,
     carried_key,
     due_turn_key,
@@ -101,16 +101,34 @@ def carry_changes(before: InstanceState, offset: int) -> list[Change]:
 class _Pending:
     """The tables of what an instance waits for, brought from before to after."""
 
-    __slots__ = ("_execution", "_instance", "_out", "_tasks", "_time", "_timers", "_turn")
+    __slots__ = (
+        "_activities",
+        "_dropped",
+        "_execution",
+        "_instance",
+        "_out",
+        "_stored",
+        "_tasks",
+        "_time",
+        "_timers",
+        "_turn",
+    )
 
     def __init__(self, turn: Confirmed, out: list[Change]) -> None:
         self._turn, self._out, self._instance = turn, out, turn.instance_id
         before = turn.before
-        self._execution = before.started.execution_id if before else ""
+        self._begin_execution(before.started.execution_id if before else "")
         self._time = max(turn.body.time_ms, before.updated_at_ms if before else 0)
-        # Timer keys and activities that stand in the store, by task id: at first those of `before`, looked up when needed.
+        # Timers and activities that this turn adds; those of `_stored` are in the store, but for what was dropped since.
         self._timers: dict[int, list[TimerKey]] = {}
         self._tasks: set[int] = set()
+        self._dropped: set[int] = set()
+
+    def _begin_execution(self, execution_id: str) -> None:
+        before = self._turn.before
+        self._stored = before if before is not None and before.started.execution_id == execution_id else None
+        self._execution = execution_id
+        self._activities = activity_prefix(self._instance, execution_id)
 
     def take(self) -> None:
         turn, before, after = self._turn, self._turn.before, self._turn.after
@@ -161,37 +179,33 @@ class _Pending:
         self._out.append((timer_key(key), b""))
 
     def _drop_timers(self, task_id: int) -> None:
-        for key in self._timers.pop(task_id, ()):
+        if self._timers:
+            self._out.extend((timer_key(key), None) for key in self._timers.pop(task_id, ()))
+        for key in stored_timers(self._stored, task_id):
             self._out.append((timer_key(key), None))
-        for key in stored_timers(self._turn.before, task_id) if self._same_execution() else ():
-            self._out.append((timer_key(key), None))
-
-    def _same_execution(self) -> bool:
-        before = self._turn.before
-        return before is not None and before.started.execution_id == self._execution
 
     def _activity(self, task_id: int, attempt: int, lost: int) -> None:
         self._tasks.add(task_id)
-        self._out.append((activity_key(self._instance, self._execution, task_id), encode_due_activity(attempt, lost)))
+        self._out.append((self._activities + task_id.to_bytes(4, "big"), encode_due_activity(attempt, lost)))
 
     def _drop_activity(self, task_id: int) -> None:
         self._tasks.discard(task_id)
-        self._out.append((activity_key(self._instance, self._execution, task_id), None))
+        self._out.append((self._activities + task_id.to_bytes(4, "big"), None))
 
     def _started(self, event: ev.ExecutionStarted) -> None:
         if self._execution:
             self._end(event)
-        self._execution = event.execution_id
+        self._begin_execution(event.execution_id)
         if event.start_at_ms > self._time:
             self._timer(event.start_at_ms, 0, TimerPurpose.START)
 
     def _end(self, _event: Any) -> None:
         """The execution is over: nothing of it waits any more."""
-        before = self._turn.before
-        if before is not None and self._same_execution():
-            for task_id in (0, *before.tasks, *before.children, *before.timers):
+        stored = self._stored
+        if stored is not None:
+            for task_id in {0, *stored.tasks, *stored.children, *stored.timers} - self._dropped:
                 self._drop_timers(task_id)
-            for task_id in before.tasks:
+            for task_id in set(stored.tasks) - self._dropped:
                 self._drop_activity(task_id)
         for task_id in list(self._timers):
             self._drop_timers(task_id)
@@ -219,6 +233,8 @@ class _Pending:
     def _task_over(self, event: ev.TaskCompleted | ev.TaskCanceled) -> None:
         self._drop_activity(event.task_id)
         self._drop_timers(event.task_id)
+        if self._stored is not None:
+            self._dropped.add(event.task_id)
 
     def _task_failed(self, event: ev.TaskFailed) -> None:
         self._drop_activity(event.task_id)
@@ -246,15 +262,15 @@ def stored_timers(state: InstanceState | None, task_id: int) -> list[TimerKey]:
     if task_id == 0:
         at = state.started.start_at_ms
         return [TimerKey(at, name, execution, 0, TimerPurpose.START)] if at else []
-    out = []
-    if (fire_at := state.timers.get(task_id)) is not None:
+    out: list[TimerKey] = []
+    if state.timers and (fire_at := state.timers.get(task_id)) is not None:
         out.append(TimerKey(fire_at, name, execution, task_id, TimerPurpose.TIMER))
     if (task := state.tasks.get(task_id)) is not None:
         if task.retry_at_ms != NEVER:
             out.append(TimerKey(task.retry_at_ms, name, execution, task_id, TimerPurpose.RETRY))
-        if task.deadline_ms != NEVER:
-            out.append(TimerKey(task.deadline_ms, name, execution, task_id, TimerPurpose.SCHEDULE_TO_CLOSE))
-    if (child := state.children.get(task_id)) is not None and child.retry_at_ms != NEVER:
+        if (deadline_ms := task.deadline_ms) != NEVER:
+            out.append(TimerKey(deadline_ms, name, execution, task_id, TimerPurpose.SCHEDULE_TO_CLOSE))
+    if state.children and (child := state.children.get(task_id)) is not None and child.retry_at_ms != NEVER:
         out.append(TimerKey(child.retry_at_ms, name, execution, task_id, TimerPurpose.CHILD_RETRY))
     return out
 
