@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from perdure.partitions.partitioner import partition_of
-from tests.cli.conftest import Done, perdure_here
+from tests.cli.conftest import Done, perdure
 from tests.client.hub import PARTITIONS, listen
 from tests.client.ways import OverHttp
 from tests.e2e.workers import until
@@ -26,7 +26,15 @@ def test_a_list_names_the_partitions_that_were_silent_and_exits_7_where_all_were
             client.start(listen, instance_id=name)
 
     def ask(*arguments: str) -> Done:
-        return perdure_here("list", "--url", way.server.url, *arguments, cwd=tmp_path, PERDURE_TOKEN="secret")
+        return perdure(
+            "list",
+            "--url",
+            way.server.url,
+            *arguments,
+            cwd=tmp_path,
+            PERDURE_TOKEN="secret",
+            PERDURE_REQUEST_TIMEOUT="3",
+        )
 
     way.stop_worker()
     way.restart_worker(partitions=(0, 1))
