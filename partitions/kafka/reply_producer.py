@@ -18,8 +18,6 @@ from .records import error_of
 from .settings import KafkaSettings
 
 _log = structlog.get_logger("perdure.kafka")
-# So long a reply waits for the others of its burst; where nobody wakes the client, up to a millisecond.
-LINGER_MS = 0.1
 
 
 class ReplyProducer:
@@ -29,7 +27,6 @@ class ReplyProducer:
         self._settings = settings
         self._topic = settings.topics.replies
         self._producer: Producer | None = None
-        self._lingers = False
 
     def publish(self, partition: int, key: str, value: bytes) -> None:
         """Send a reply, of which nobody waits to hear. Raises BufferFull."""
@@ -59,11 +56,8 @@ class ReplyProducer:
         return answer[1]
 
     def poll(self) -> None:
-        """Let the client go on; what lingers leaves."""
+        """Let the client report."""
         if self._producer is not None:
-            if self._lingers:
-                self._lingers = False
-                self._producer.flush(0)  # wakes the client, which finds that they have waited long enough
             self._producer.poll(0)
 
     def flush(self, timeout_seconds: float) -> None:
@@ -78,8 +72,7 @@ class ReplyProducer:
 
     def _produce(self, *arguments: Any, **options: Any) -> Producer:
         if self._producer is None:
-            self._producer = self._settings.producer(idempotent=False, linger_ms=LINGER_MS)
-        self._lingers = True
+            self._producer = self._settings.producer(idempotent=False)
         try:
             self._producer.produce(self._topic, *arguments, **options)
         except BufferError:
