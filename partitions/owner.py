@@ -51,7 +51,7 @@ class PartitionOwner:
         self.counts = Counts()
         self.epoch_ended_by = ""
         self.left_to_recover = 0
-        """Records, or entries of a snapshot, while it recovers; 0 until that is known."""
+        """Records, or entries of a snapshot, while it recovers; the most that it can be until that is known."""
         self._parts = parts
         self._settings = settings
         self._resume_at = 0.0
@@ -156,7 +156,7 @@ class PartitionOwner:
         log, settings = self._parts.log, self._settings
         claimed = Claimed(self._claim_offset, settings.clock_skew_ms_max, settings.snapshot_ahead_records)
         self._log_start = log.span_history(self.partition).start
-        self.left_to_recover = 0
+        self.left_to_recover = self._claim_offset + 1
         self._recovery = restore(log, self._parts.stores, self.partition, claimed)
 
     def _step_recovering(self) -> bool:
