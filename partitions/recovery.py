@@ -156,23 +156,24 @@ def _open_best(log: Log, place: _StorePlace, partition: int, claimed: Claimed) -
     readable = opened.anchor is not None or log.span_history(partition).start == 0
     if log.snapshots is None or (readable and end - there < claimed.snapshot_ahead_records):
         return opened
+    spoiled = False  # something of a snapshot is in the store
     for kept in read_shelf(log.snapshots, partition).kept:
         if readable and kept.manifest.offset - there < claimed.snapshot_ahead_records:
             break
         if not is_of(kept.manifest, log, partition, end):
             continue
-        fresh = place.open_empty()
+        # To open a store waits for the disk several times, so one that is empty already is taken as it is.
+        fresh = opened.store if opened.anchor is None and not spoiled else place.open_empty()
+        opened, spoiled = _Opened(fresh, None, PartitionState()), True
         try:
             yield from load_snapshot(log.snapshots, kept, fresh)
         except SnapshotBroken as error:
             _log.warning("snapshot discarded", partition=partition, reason=str(error))
-            opened = _Opened(fresh, None, PartitionState())
             continue
-        return _open_own(log, place, partition)
-    if opened.anchor is None:
-        # Also when half a snapshot is in it.
-        opened = _Opened(place.open_empty(), None, PartitionState())
-    return opened
+        found = _trusted(log, partition, fresh)
+        if found is not None:
+            return _Opened(fresh, *found)
+    return _Opened(place.open_empty(), None, PartitionState()) if spoiled else opened
 
 
 def _open_own(log: Log, place: _StorePlace, partition: int) -> _Opened:

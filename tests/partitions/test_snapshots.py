@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 import structlog
 
+from perdure.partitions import download
 from perdure.partitions.download import Entries
-from perdure.partitions.memory import Fate, FaultScript, MemoryHub, MemoryStores, Reporting
+from perdure.partitions.memory import Fate, FaultScript, MemoryHub, MemoryStore, MemoryStores, Reporting
 from perdure.partitions.ports import LogRecord, LogSpan, LogUnavailable
 from perdure.partitions.snapshots import Shelf, read_shelf
 from perdure.partitions.upload import Upload
 from perdure.schemas import messages as ms
-from perdure.schemas.codec import decode_manifest, encode_manifest
+from perdure.schemas.codec import decode_manifest, encode_chunk, encode_manifest
 from perdure.schemas.writer import put_bytes
 from tests.partitions.cluster import Cluster, Member
 from tests.partitions.test_retention import begin_everything, content, end_everything
@@ -76,6 +77,30 @@ def test_an_empty_disk_is_filled_from_the_newest_snapshot_and_the_logs_tail() ->
     assert read <= end - shelf(cluster).kept[0].manifest.offset
     end_everything(cluster)
     cluster.check()
+
+
+class CountedStores(MemoryStores):
+    """Stores that count how often one is opened: on a disk that waits for it several times."""
+
+    opened = 0
+
+    def open(self, partition: int) -> MemoryStore:
+        self.opened += 1
+        return super().open(partition)
+
+
+def test_an_empty_store_is_filled_and_used_as_it_was_opened() -> None:
+    cluster = Cluster()
+    member = cluster.join(**KEEPING)
+    make_snapshots(cluster, 1)
+    cluster.kill(member)
+    stores = CountedStores()
+    heir = cluster.join("heir", stores=stores, **KEEPING)
+    cluster.until(heir.owns)
+    read, end = records_read(cluster, heir)
+
+    assert read < end
+    assert 1 == stores.opened
 
 
 def test_the_two_newest_snapshots_are_kept_and_older_ones_deleted() -> None:
@@ -143,6 +168,24 @@ def damage(cluster: Cluster, number: int, value: bytes | None, *, manifest: bool
     topic.publish(0, key, value, lambda _: None)
     cluster.settle()
     cluster.hub.journal("snapshots", 0).compact()
+
+
+@pytest.mark.parametrize("damaged", [1, 2])
+def test_nothing_of_a_damaged_snapshot_stays_in_the_store(damaged: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "BATCH_ENTRIES", 1)
+    cluster = Cluster()
+    member = cluster.join(**KEEPING)
+    make_snapshots(cluster, 2)
+    stranger = bytearray()
+    put_bytes(stranger, b"L-stranger")
+    put_bytes(stranger, b"nobody's")
+    for number in range(damaged):
+        damage(cluster, number, encode_chunk(bytes(stranger)))
+        manifest = shelf(cluster).kept[number].manifest
+        damage(cluster, number, encode_manifest(manifest), manifest=True)  # behind its piece, so that this is read
+    heir = heir_of(cluster, member)
+
+    assert not [key for key in content(heir) if b"stranger" in key]
 
 
 def test_a_damaged_snapshot_gives_way_to_the_older_one() -> None:
