@@ -29,6 +29,7 @@ from rocksdict import (
 
 from ..ports import Change, StoreCorrupt, StoreLocked, StoreUnavailable
 from ..private import make_private, open_private
+from .manifest import find_damage
 
 FORMAT = "1"
 _log = structlog.get_logger("perdure.store")
@@ -245,6 +246,12 @@ class RocksStore:
 
 
 def _open(path: Path, options: Options, access: AccessType) -> Rdict:
+    try:
+        damage = find_damage(path)
+    except OSError as error:
+        raise StoreUnavailable(f"cannot use the store at {path}: {error}") from error
+    if damage:
+        raise StoreCorrupt(f"the store at {path} is corrupt: {damage}")
     try:
         return Rdict(str(path), options, access_type=access)
     except Exception as error:
