@@ -112,6 +112,6 @@ def _check_rest(evidence: Evidence, case: Case) -> Iterator[Violation]:
     yield from check_dead_letters(evidence, case.marks)
     yield from check_unroutable(evidence, reading, case.marks)
     yield from check_stuck(evidence, case.alive)
-    yield from check_ended(evidence, case.alive)
+    yield from check_ended(evidence, case.alive, facts.begun_again())
     yield from check_errors(evidence)
     yield from check_deaths(evidence)

@@ -1,6 +1,6 @@
 """C14, C17, C18 and C24: nothing is stuck, everything finite has ended, nobody cried, and what kills is let be."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 
 from .evidence import Evidence, Violation
 from .folding import Life
@@ -41,12 +41,13 @@ def check_stuck(evidence: Evidence, lives: Mapping[str, Life]) -> Iterator[Viola
                 yield Violation("C14", f"{text}: {_dump(life)}")
 
 
-def check_ended(evidence: Evidence, lives: Mapping[str, Life]) -> Iterator[Violation]:
-    """C17: once all faults are over, what is finite ends."""
+def check_ended(evidence: Evidence, lives: Mapping[str, Life], begun_again: Container[str]) -> Iterator[Violation]:
+    """C17: once all faults are over, what is finite ends. Not so what was `begun_again` by a repeated start, after it was forgotten:
+    its events went to the one before."""
     if not evidence.settled:
         return
     for name, life in lives.items():
-        if not life.over and name not in evidence.endless:
+        if not life.over and name not in evidence.endless and name not in begun_again:
             waits = reasons_to_live(life, evidence.awaited(name))
             yield Violation(
                 "C17", f"{name} has not ended, it is {life.shown.name} and waits for {waits}: {_dump(life)}"

@@ -29,6 +29,10 @@ class Facts:
     execution: dict[str, str] = field(default_factory=dict)
     known: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def begun_again(self) -> set[str]:
+        """Instances that were forgotten, and that a repeated start then began anew."""
+        return {name for (name, _), entries in self.starts.items() if len(entries) > 1}
+
 
 def facts_of(reading: Reading) -> Facts:
     facts = Facts()
