@@ -1,6 +1,8 @@
 """Fixtures for everybody: a real Kafka, one for the whole run (tests/broker.py)."""
 
 import logging
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +12,9 @@ from hypothesis import HealthCheck, settings
 from tests import ports
 from tests.broker import Broker, NoBroker, find_broker, own_broker
 
+# Who is started in the background ignores SIGINT, and so does all that it starts; some tests interrupt what they started.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # A machine that others use too is slow at times, and that is no finding.
 settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perdure")

@@ -176,6 +176,8 @@ def test_the_last_line_of_a_run_that_is_interrupted_says_so_and_what_ran_until_t
     tmp_path: Path, workers: str
 ) -> None:
     (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
+    # Its own settings, so that those of a checkout around it are not looked for.
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = kafka\n")
     (tmp_path / "test_it.py").write_text(
         "import pathlib, threading, pytest\n"
         "pytestmark = pytest.mark.kafka\n"
@@ -185,7 +187,7 @@ def test_the_last_line_of_a_run_that_is_interrupted_says_so_and_what_ran_until_t
         "    threading.Event().wait(60)\n"
         "def test_three(): pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "markers=kafka", "-p", "no:cacheprovider", "-n", workers]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers]
     run = subprocess.Popen([*command, "--dist", "loadfile"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (tmp_path / "reached").exists():

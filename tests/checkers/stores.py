@@ -70,7 +70,9 @@ class Images:
 
     def _compare_anchor(self, image: StoreImage, marks: Marks) -> None:
         found = decode_anchor(image.content[b"P"])
-        assert found is not None
+        if found is None:
+            self._report("C10", image, "the partition's state cannot be read")
+            return
         state = found[1]
         # Who begins at a checkpoint is not told that its owner's predecessor stopped in order, and takes it for dead.
         released = state.released or (marks.released and not marks.release_told)
@@ -93,7 +95,11 @@ class Images:
             if value is None:
                 self._report("C12", image, f"{name} is {life.shown.name}, and not shown")
                 continue
-            shown, held = _shown(value)
+            try:
+                shown, held = _shown(value)
+            except (ValueError, LookupError, TypeError) as error:
+                self._report("C10", image, f"the header of {name} cannot be read: {error!r}")
+                continue
             if shown != header_of(life):
                 self._report("C12", image, f"{name} is shown as {shown}, and is {header_of(life)}")
             long = len(life.started.input) > INPUT_INLINE_BYTES_MAX
