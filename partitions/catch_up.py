@@ -177,6 +177,7 @@ class CatchUp:
             begins = bool(events) and isinstance(events[0], ExecutionStarted)
             if before is None and not begins:
                 self.partial[name] = verdict.first_offset
+                # What it says of its survival counts, though nothing is held of it yet (R13).
                 self.fold.state.deaths.take_body(name, body, forgotten=False)
                 name = ""  # the partition's part of the record counts all the same
             else:
