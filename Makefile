@@ -6,7 +6,8 @@ KEPT = HYPOTHESIS_STORAGE_DIRECTORY="$$PWD/build/hypothesis" PYTHONPYCACHEPREFIX
 PY = $(KEPT) build/venv/bin/python
 GUARDED = PERDURE_GUARD_VALUES=1 # schemas/frozen.py
 # Tests wait more than they compute, so that two at a time are faster on one core, too. A file's tests share what they set up.
-TESTS = $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile
+# Who is ended because its test hangs is replaced, and runs that test again: twice is enough.
+TESTS = $(PY) -m pytest --numprocesses $(WORKERS) --dist loadfile --max-worker-restart 2
 PIP = $(PY) -m pip --disable-pip-version-check --quiet install
 WORKERS = 2
 BENCH = full

@@ -1,7 +1,9 @@
 """Fixtures for everybody: a real Kafka, one for the whole run (tests/broker.py)."""
 
+import faulthandler
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -12,12 +14,19 @@ from hypothesis import HealthCheck, settings
 from tests import ports
 from tests.broker import Broker, NoBroker, find_broker, own_broker
 
+CLEANUP_SECONDS = 120
 # Who is started in the background ignores SIGINT, and so does all that it starts; some tests interrupt what they started.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 # A machine that others use too is slow at times, and that is no finding.
 settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perdure")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_exception_interact() -> None:
+    """A test that failed has this long to clean up; pytest itself stops watching here (`faulthandler_timeout`)."""
+    faulthandler.dump_traceback_later(CLEANUP_SECONDS, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture(autouse=True)
