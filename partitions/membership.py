@@ -37,5 +37,8 @@ class SoleMembership:
     def standing_by(self) -> Mapping[int, int]:
         return {}
 
+    def leave(self) -> None:
+        """Nobody waits for what we leave."""
+
     def close(self) -> None:
         """Nobody waits for what we leave."""

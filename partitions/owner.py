@@ -38,6 +38,7 @@ class Phase(Enum):
     OWNING = auto()
     STANDBY = auto()
     RELEASING = auto()
+    RELEASED = auto()
     FENCED = auto()
     CLOSED = auto()
 
@@ -325,7 +326,7 @@ class PartitionOwner:
             self.phase = Phase.CLOSED
 
     def release(self) -> None:
-        """Hand over in order: from here `step` until the phase is CLOSED."""
+        """Hand over in order: from here `step` until the phase is CLOSED. From RELEASED on another may claim."""
         self.drain()
         if self._tenure is not None and self.phase == Phase.OWNING:
             self._tenure.append_checkpoint()
@@ -343,9 +344,13 @@ class PartitionOwner:
             self.close()
             return True
         if self._tenure.quiet:
-            self.close()
+            self.phase = Phase.RELEASED
             return True
         return False
+
+    def _step_released(self) -> bool:
+        self.close()
+        return True
 
     def close(self) -> None:
         """Let go at once: what is not confirmed is dropped, what runs is cancelled. Safe in every phase."""
@@ -390,6 +395,7 @@ _STEP: dict[Phase, Callable[[PartitionOwner], bool]] = {
     Phase.OWNING: PartitionOwner._step_owning,
     Phase.STANDBY: PartitionOwner._step_standby,
     Phase.RELEASING: PartitionOwner._step_releasing,
+    Phase.RELEASED: PartitionOwner._step_released,
     Phase.FENCED: PartitionOwner._step_fenced,
     Phase.CLOSED: PartitionOwner._step_closed,
 }

@@ -294,8 +294,11 @@ class Membership(Protocol):
         """The partitions of others that this process should keep a warm store of, each with its rank among those who do."""
         ...
 
+    def leave(self) -> None:
+        """Tell the group now that what was assigned is free for others; nothing is told any more. Never blocks."""
+
     def close(self) -> None:
-        """Leave at once; what was assigned is free for others. Blocks for a few seconds at most."""
+        """Leave, and wait until the group has been told: for a few seconds at most."""
 
 
 Change = tuple[bytes, bytes | None]

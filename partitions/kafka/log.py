@@ -16,6 +16,7 @@ from .replies import KafkaReplies
 from .rights import Role
 from .settings import MESSAGE_BYTES_DEFAULT, RECORD_OVERHEAD_BYTES, KafkaSettings
 from .snapshots import KafkaSnapshots
+from .spares import SPARES_MAX, SpareProducers
 from .topic_reader import KafkaTopicReader
 
 _log = structlog.get_logger("perdure.kafka")
@@ -51,8 +52,9 @@ class KafkaLog:
         self._reads = TopicReads(settings)
         self.snapshots = KafkaSnapshots(settings, self._reads)
         self._writers: list[KafkaHistoryWriter] = []
-        # The next producer of a history partition, made ahead of its use: it takes half a second until it can send.
-        self._spare: Producer | None = None if client else self._history_producer()
+        self._spares = SpareProducers(
+            self._history_producer, 0 if client else min(SPARES_MAX, identity.partition_count)
+        )
         self._woken = False
         self._eventful = time.monotonic()
 
@@ -92,8 +94,7 @@ class KafkaLog:
 
     def open_history(self, partition: int) -> KafkaHistoryWriter:
         self._writers = [writer for writer in self._writers if not writer.closed]
-        producer, self._spare = self._spare or self._history_producer(), self._history_producer()
-        writer = KafkaHistoryWriter(producer, self._settings.topics.history, partition)
+        writer = KafkaHistoryWriter(self._spares.take(), self._settings.topics.history, partition)
         self._writers.append(writer)
         return writer
 
@@ -142,9 +143,9 @@ class KafkaLog:
             return self.publisher.read_clock_ms(settings.request_seconds_max)
 
     def wait(self, timeout_seconds: float) -> None:
-        start = time.monotonic()
-        deadline = start + timeout_seconds
-        now = start
+        now = time.monotonic()
+        deadline = now + timeout_seconds
+        self._spares.refill(now)
         while not self._look(min(self._slice(now), max(deadline - now, 0))):
             now = time.monotonic()
             if now >= deadline:
@@ -161,8 +162,8 @@ class KafkaLog:
         for writer in self._writers:
             writer.close()
         self._writers.clear()
-        if self._spare is not None:
-            let_go(self._spare)
+        for spare in self._spares.take_all():
+            let_go(spare)
         self.inbox.leave()
         self.tail.leave()
         self.publisher.close()

@@ -18,7 +18,8 @@ from .roster import KafkaRoster
 from .settings import KafkaSettings
 
 _log = structlog.get_logger("perdure.kafka")
-POLL_SECONDS = 0.1
+# Who leaves is heard of after at most so long.
+POLL_SECONDS = 0.03
 CLOSE_SECONDS = 10.0
 
 
@@ -59,10 +60,13 @@ class KafkaMembership:
     def standing_by(self) -> Mapping[int, int]:
         return self._standing_by
 
-    def close(self) -> None:
+    def leave(self) -> None:
         with self._condition:
             self._closing = True
             self._condition.notify_all()
+
+    def close(self) -> None:
+        self.leave()
         self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:

@@ -135,6 +135,7 @@ class RocksStores:
         options.set_write_buffer_manager(self._buffers)
         options.set_compression_type(DBCompressionType.lz4())
         options.set_max_open_files(open_files_max)
+        options.set_max_file_opening_threads(1)  # it starts them all for each open, also where there is no file
         options.set_manifest_preallocation_size(64 << 10)
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)

@@ -64,6 +64,7 @@ _SAID = (
 )
 # Something is due and yet nothing can be done about it (an append is out): do not spin.
 _BLOCKED_SECONDS = 0.001
+_OVER = (Phase.RELEASED, Phase.CLOSED)
 
 
 class RunnableApp(Code, Activities, Protocol):
@@ -135,6 +136,7 @@ class Worker:
         self._look_at = 0.0
         self._stop_asked = False
         self._draining = False
+        self._leaving = False
 
     def _make_parts(self, app: RunnableApp, stores: Stores) -> OwnerParts:
         """What the owners are given: real time and real activities. A simulation has its own."""
@@ -200,11 +202,15 @@ class Worker:
     def _owners_to_step(self) -> list[PartitionOwner]:
         """All of them, and of those that recover the one that will be done first: the others wait no longer than they would together,
         and most of them less."""
-        recovering = [owner for owner in self.owners.values() if owner.phase == Phase.RECOVERING]
+        owners = list(self.owners.values())
+        if self._draining and not self._leaving and all(each.releasing for each in self._hand_overs.values()):
+            # We are about to leave, and nobody claims before; to close a store takes long.
+            owners = [owner for owner in owners if owner.phase != Phase.RELEASED]
+        recovering = [owner for owner in owners if owner.phase == Phase.RECOVERING]
         if len(recovering) < 2:
-            return list(self.owners.values())
+            return owners
         first = min(recovering, key=lambda owner: owner.left_to_recover)
-        return [owner for owner in self.owners.values() if owner is first or owner.phase != Phase.RECOVERING]
+        return [owner for owner in owners if owner is first or owner.phase != Phase.RECOVERING]
 
     def _watch_turn(self) -> AbstractContextManager[object]:
         assert self._watchdog is not None
@@ -351,24 +357,33 @@ class Worker:
             self._membership.acknowledge([partition])
 
     def _step_hand_overs(self) -> bool:
+        """Others may claim what is released (R5): they are told before the stores are closed."""
         worked = False
         for partition, leaving in list(self._hand_overs.items()):
             owner, now = self.owners[partition], self.clock.monotonic()
+            if leaving.revoked and owner.phase in _OVER:
+                leaving.revoked = False
+                self.pool.cancel_partition(partition)
+                self._membership.acknowledge([partition])
             if owner.phase == Phase.CLOSED:
                 self._forget(partition)
-                if leaving.revoked:
-                    self._membership.acknowledge([partition])
                 if leaving.assigned_again:
                     self._assign(partition)
                 worked = True
             elif leaving.releasing:
-                if now >= leaving.deadline:
+                if now >= leaving.deadline and owner.phase != Phase.RELEASED:
                     _log.warning("partition.release_not_confirmed", partition=partition)
                     self._close(partition)
             elif now >= leaving.deadline or not self.pool.running_count(partition):
                 leaving.releasing, leaving.deadline = True, now + self.settings.release_seconds_max
                 self._guard(owner, owner.release)
                 worked = True
+        if self._draining and not self._leaving and all(owner.phase in _OVER for owner in self.owners.values()):
+            self._leaving = True
+            for partition in self.owners:
+                self.pool.cancel_partition(partition)
+            self._membership.leave()
+            worked = True
         return worked
 
     def _forget(self, partition: int) -> None:

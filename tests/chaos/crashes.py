@@ -25,6 +25,7 @@ HITS_MAX = {
     "revoked.acknowledge": 2,
     "revoked.acknowledged": 2,
     "group.leave": 1,
+    "group.leaving": 1,
     "group.left": 1,
     "snapshot.load": 2,
     "snapshot.delete": 2,

@@ -77,6 +77,7 @@ HAND_OVER = {
     "revoked.acknowledge": "it is handed over, and the group is about to hear of that",
     "revoked.acknowledged": "the group knows",
     "group.leave": "the process is about to leave the group",
+    "group.leaving": "it has said so, and its stores are open",
     "group.left": "it has left",
 }
 POINTS = {**CLAIM, **APPEND, **ACT, **SNAPSHOT, **CARRY, **TRIM, **HAND_OVER}

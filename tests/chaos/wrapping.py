@@ -285,7 +285,11 @@ class StruckMembership(Through):
         self._inner.acknowledge(partitions)
         strike("revoked.acknowledged")
 
-    def close(self) -> None:
+    def leave(self) -> None:
         strike("group.leave")
+        self._inner.leave()
+        strike("group.leaving")
+
+    def close(self) -> None:
         self._inner.close()
         strike("group.left")

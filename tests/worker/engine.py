@@ -79,6 +79,7 @@ class ScriptedMembership:
     def __init__(self, *changes: MembershipChange) -> None:
         self.changes = list(changes)
         self.acknowledged: list[int] = []
+        self.left = False
         self.closed = False
         self.over = False
 
@@ -90,6 +91,9 @@ class ScriptedMembership:
 
     def acknowledge(self, partitions: Sequence[int]) -> None:
         self.acknowledged.extend(partitions)
+
+    def leave(self) -> None:
+        self.left = True
 
     def close(self) -> None:
         self.closed = True

@@ -22,6 +22,7 @@ from perdure.partitions.ports import (
     StoreCorrupt,
     StoreUnavailable,
 )
+from perdure.partitions.rocksdb import RocksStore
 from perdure.schemas.codec import decode_envelope, decode_turn
 from perdure.schemas.messages import Start
 from perdure.schemas.records import RecordKind
@@ -376,6 +377,25 @@ def test_a_worker_that_stops_leaves_its_group_and_takes_no_more(make: Setup) -> 
 
     assert group.closed
     assert {} == engine.worker.owners
+
+
+def test_a_worker_that_stops_tells_its_group_between_the_last_record_and_the_closing_of_its_stores(
+    make: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group, close = ScriptedMembership(Assigned(BOTH)), RocksStore.close
+    told: list[bool] = []
+
+    def note(store: RocksStore) -> None:
+        told.append(group.left)
+        close(store)
+
+    engine = make(group)
+    engine.until(lambda: set(owned(engine)) == {0, 1})
+    monkeypatch.setattr(RocksStore, "close", note)
+    monkeypatch.setattr(group, "leave", lambda: setattr(group, "left", all(released(engine, each) for each in BOTH)))
+    engine.stop()
+
+    assert [True, True] == told
 
 
 def test_an_async_activity_that_waits_keeps_no_turn_waiting(make: Setup) -> None:
