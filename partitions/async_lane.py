@@ -13,13 +13,17 @@ from contextvars import copy_context
 from time import monotonic
 from typing import Any, cast
 
+import structlog
+
 from perdure.actors.failures import failure_of
 from perdure.schemas.events import NULL, Failure
 
+from .loop_end import end_loop
 from .loop_watch import LoopWatch
 from .ports import Clock
 from .run import FOREVER, Run
 
+_log = structlog.get_logger("perdure.activities")
 Ended = Callable[[Run, bytes, Failure | None], None]
 _POLL_SECONDS = 0.01
 # Bounds how long the engine stays away from its partitions for activities that never suspend.
@@ -89,7 +93,7 @@ class AsyncLane:
         return max(0.0, timers[0].when() - self._loop.time()) if timers else FOREVER
 
     def close(self, grace_seconds: float) -> None:
-        """Cancel all that runs, give it `grace_seconds` to clean up, and end the loop."""
+        """Cancel all that runs, give it `grace_seconds` to clean up and what it left open as much, and end the loop."""
         self._ready.clear()
         for driver in self._drivers:
             driver.cancel()
@@ -97,7 +101,8 @@ class AsyncLane:
         while self._drivers and monotonic() < until:
             self._iterate()
         self._watch.close()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        if not end_loop(self._loop, grace_seconds):
+            _log.warning("activities.left_behind", seconds_max=grace_seconds)
         self._loop.close()
 
     def _iterate(self) -> None:

@@ -41,7 +41,7 @@ class LoopWatch:
             while True:
                 self._armed.wait()
                 selector.select()
+                self._armed.clear()  # before looking: `close` may come just here, and waits for this thread
                 if self._closed:
                     return
-                self._armed.clear()
                 self._wake()

@@ -1,16 +1,19 @@
 """Worker processes: how one ends on a signal, and a parent that keeps several of them running."""
 
+import logging
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnProcess
 from time import monotonic
 from types import FrameType
+from typing import NoReturn
 
 import structlog
 
@@ -18,6 +21,7 @@ _log = structlog.get_logger("perdure.processes")
 RESTART_PAUSE_SECONDS = 0.5
 RESTART_PAUSE_SECONDS_MAX = 30.0
 STEADY_SECONDS = 60.0
+LEAVE_SECONDS = 1.0
 USAGE_ERROR = 2
 """The exit code of a process that would end in the same way again: it is not restarted."""
 
@@ -126,10 +130,28 @@ class _Supervisor:
         _log.error("worker.died", slot=number, exit_code=code, again_in_seconds=pause)
 
 
+def end_process(code: int) -> NoReturn:
+    """Exit, also where threads go on that nobody waits for: an activity's `asyncio.to_thread` has no other end than its function's,
+    and Python would wait for it."""
+    main, until = threading.main_thread(), monotonic() + LEAVE_SECONDS
+    others = [thread for thread in threading.enumerate() if thread is not main and not thread.daemon]
+    for thread in others:
+        thread.join(max(until - monotonic(), 0))
+    left = [thread.name for thread in others if thread.is_alive()]
+    if left:
+        _log.warning("process.threads_left", threads=left)
+        logging.shutdown()
+        with suppress(OSError):  # who read it may be gone
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def _run_child(run: Callable[[int], int], slot: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_follow_parent, name="perdure-follow-parent", daemon=True).start()
-    sys.exit(run(slot))
+    end_process(run(slot))
 
 
 def _follow_parent() -> None:

@@ -151,6 +151,25 @@ def test_a_pid_that_is_anothers_by_now_is_not_a_dev(project: Path, start_dev: Ca
     assert ["waits"] == [each["instance_id"] for each in perdure_here("list", "--json", cwd=project).json["instances"]]
 
 
+def test_what_an_activity_left_in_a_thread_keeps_no_process_that_was_told_to_stop(
+    project: Path, start_dev: Callable[..., RunningDev]
+) -> None:
+    (project / "app.py").write_text(
+        f"{APP}\n\n@app.activity\nasync def stay(value: None) -> None:\n"
+        "    import asyncio, pathlib, time\n"
+        "    pathlib.Path('began').touch()\n"
+        "    await asyncio.to_thread(time.sleep, 3600)\n\n"
+        "@app.orchestration\nasync def stays(ctx: OrchestrationContext) -> None:\n"
+        "    await ctx.call_activity(stay)\n"
+    )
+    dev = start_dev(project, PERDURE_DRAIN_TIMEOUT="0")
+    dev("start", "stays")
+    until((project / "began").exists)
+
+    assert 0 == dev.stop()
+    assert "process.threads_left" in dev.said
+
+
 def test_with_a_token_only_who_has_it_comes_in(project: Path, start_dev: Callable[..., RunningDev]) -> None:
     dev = start_dev(project, PERDURE_TOKEN="secret")
     without, wrong = dev("list"), dev("list", PERDURE_TOKEN="wrong")

@@ -4,10 +4,11 @@ import asyncio
 import contextvars
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 
 import pytest
+import structlog
 
 from perdure.partitions.activities import ActivityResult, ActivityTask
 from perdure.partitions.pool import LocalActivity, LocalPool, PoolSettings
@@ -436,6 +437,32 @@ def test_closing_waits_for_what_runs_and_then_cancels_it() -> None:
     engine.pool.close(0.2)
 
     assert ["in time", "cancelled"] == ended
+
+
+def test_a_generator_that_never_comes_to_its_end_keeps_no_pool_open() -> None:
+    engine = Engine()
+    kept: list[AsyncIterator[bytes]] = []
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            yield b"1"
+        finally:
+            await asyncio.Event().wait()
+
+    async def first_of(run: Run) -> bytes:
+        kept.append(endless())
+        return await anext(kept[0])
+
+    engine.coroutine(first_of)
+    engine.dispatch(replace(TASK, name="async"))
+    assert [b"1"] == [result.result for result in engine.results(1)]
+    closing = threading.Thread(target=engine.pool.close, args=(0,), daemon=True)
+    with structlog.testing.capture_logs() as logs:
+        closing.start()
+        closing.join(PLENTY)
+
+    assert not closing.is_alive()
+    assert ["activities.left_behind"] == [entry["event"] for entry in logs]
 
 
 def test_the_engine_is_woken_when_the_loop_has_something_to_read(engine: Engine) -> None:

@@ -1,7 +1,8 @@
 """An app runs in a test: the real engine, virtual time, faked activities, and clear words when nothing can happen any more."""
 
 import asyncio
-from collections.abc import Generator
+import threading
+from collections.abc import AsyncIterator, Generator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -268,6 +269,37 @@ async def run_on_a_loop() -> list[str]:
 
 def test_a_test_that_is_async_itself_may_use_it() -> None:
     assert ["hello, Ada"] == asyncio.run(run_on_a_loop())
+
+
+def test_what_an_activity_left_open_keeps_no_environment_open() -> None:
+    leaving, kept = App(), list[Any]()
+
+    async def endless() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            await asyncio.Event().wait()
+
+    @leaving.activity
+    async def first() -> int:
+        kept.extend((endless(), asyncio.create_task(asyncio.Event().wait())))
+        number: int = await anext(kept[0])
+        return number
+
+    @leaving.orchestration
+    async def begin(ctx: OrchestrationContext) -> int:
+        return await ctx.call_activity(first)
+
+    def use() -> None:
+        with run(leaving) as env:
+            assert 1 == env.run(begin)
+
+    using = threading.Thread(target=use, daemon=True)
+    using.start()
+    using.join(20)
+
+    assert not using.is_alive()
+    assert kept[1].cancelled()
 
 
 def test_the_fixture_makes_environments(perdure_env: Any) -> None:

@@ -14,6 +14,7 @@ PROGRAM = '''
 import os, sys, time
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from perdure.processes import run_processes, stop_on_signals
 
 def work(directory, how, slot):
@@ -31,6 +32,8 @@ def work(directory, how, slot):
         os._exit(7)
     while not stopped or how == "stubborn":
         time.sleep(0.01)
+    if how == "leaves-a-thread":
+        Thread(target=time.sleep, args=(3600,)).start()
     note("stopped")
     return 0
 
@@ -147,3 +150,13 @@ def test_children_stop_in_order_when_their_parent_is_killed(start: Callable[[str
     supervised.parent.kill()
 
     until(lambda: all(supervised.words(slot) == ["started", "stopped"] for slot in (0, 1)))
+
+
+def test_a_thread_that_nobody_waits_for_keeps_no_process(start: Callable[[str], Supervised]) -> None:
+    """As `asyncio.to_thread` leaves behind in an activity whose time is over."""
+    supervised = start("leaves-a-thread")
+    supervised.until_started()
+    supervised.parent.terminate()
+
+    assert 0 == supervised.parent.wait(30)
+    assert [["started", "stopped"]] * 2 == [supervised.words(slot) for slot in (0, 1)]

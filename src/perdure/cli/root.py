@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from importlib.metadata import version
 from typing import Annotated
 
@@ -46,4 +47,11 @@ for part in (creating, running, hubs, starting, looking, controlling, configurin
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if threading.active_count() > 1:
+            from perdure.processes import end_process
+
+            end_process(end.code if isinstance(end.code, int) else bool(end.code))
+        raise

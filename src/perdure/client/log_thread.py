@@ -24,7 +24,7 @@ _log = structlog.get_logger("perdure.client")
 _TAKE_SECONDS = 0.1
 # Whoever asks again so soon is told the same.
 _SEEN_SECONDS = 1.0
-_CLOSED = "the client was closed meanwhile"
+CLOSED = "the client was closed meanwhile"
 
 T = TypeVar("T")
 
@@ -183,7 +183,7 @@ async def _within(task: "asyncio.Task[T]", until: float, trouble: str) -> T:
             f"the hub {trouble} within {left:.2g} s; do the brokers run, and can they be reached from here?"
         )
     if task.cancelled():
-        raise HubUnavailable(_CLOSED)
+        raise HubUnavailable(CLOSED)
     return task.result()
 
 

@@ -3,15 +3,18 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from typing_extensions import Unpack
 
 from perdure.actors.orchestration import Orchestration
+from perdure.errors import HubUnavailable
 from perdure.partitions.ports import Log
 
 from .aio import REQUEST_SECONDS, AsyncClient, AsyncHandle
+from .log_thread import CLOSED
 from .requests import ListOptions, Started, StartOptions
 from .views import Held, History, Instance, Page
 
@@ -26,22 +29,48 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        self._waits: set[Future[Any]] = set()
+        self._closed = False
         self._thread = threading.Thread(target=self._loop.run_forever, name="perdure-client-loop", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` on the loop; an interrupt of the waiting thread cancels it."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run `work` on the loop; an interrupt of the waiting thread cancels it. Raises HubUnavailable where the loop is closed
+        meanwhile."""
+        with self._lock:
+            if self._closed:
+                work.close()
+                raise RuntimeError("the client is closed")
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+            self._waits.add(future)
         try:
             return future.result()
+        except CancelledError:
+            if self._closed:
+                raise HubUnavailable(CLOSED) from None
+            raise
         except BaseException:
             future.cancel()
             raise
+        finally:
+            self._waits.discard(future)
 
-    def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+    def close(self, last: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
+        """End the loop, after `last`. Whoever waits for something on it is told: nobody else would ever do that."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        for wait in tuple(self._waits):
+            wait.cancel()
+        try:
+            if last is not None:
+                asyncio.run_coroutine_threadsafe(last(), self._loop).result()
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
 
 
 class Handle(Generic[O]):
@@ -121,7 +150,6 @@ class Client:
 
     def __init__(self, make: Callable[[], AsyncClient]) -> None:
         self._loop = _LoopThread()
-        self._open = True
 
         async def make_on_loop() -> AsyncClient:
             return make()
@@ -161,9 +189,6 @@ class Client:
         return cls(lambda: AsyncClient.over(log, timeout=timeout))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        if not self._open:
-            work.close()
-            raise RuntimeError("the client is closed")
         return self._loop.run(work)
 
     def __enter__(self) -> Self:
@@ -180,10 +205,8 @@ class Client:
         self._run(self._inner.open())
 
     def close(self) -> None:
-        if self._open:
-            self._run(self._inner.close())
-            self._open = False
-            self._loop.close()
+        """Let the hub go. Who waits in another thread gets HubUnavailable; what was asked for goes on."""
+        self._loop.close(self._inner.close)
 
     @overload
     def start(

@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import inspect
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,11 +14,13 @@ from perdure.actors.activity import ActivityContext
 from perdure.actors.app import App
 from perdure.actors.failures import failure_of
 from perdure.partitions.activities import ActivityResult, ActivityTask, Attempt, PoolCounts
+from perdure.partitions.loop_end import end_loop
 from perdure.schemas.events import NEVER, NULL, Failure
 
 from .clock import VirtualClock
 from .fakes import Fake
 
+_CLOSE_SECONDS = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _End = tuple[bytes, Failure | None]
 _Work = Coroutine[Any, Any, bytes]
@@ -47,7 +49,7 @@ class InlinePool:
         self._running: list[tuple[int, int, _Running]] = []
         self._order = count()
         self._results: dict[int, list[ActivityResult]] = {}
-        self._runner = asyncio.Runner()
+        self._runner: asyncio.Runner | None = None
         self._ended = [0, 0]
 
     def next_done_ms(self) -> int | None:
@@ -143,7 +145,14 @@ class InlinePool:
         async def all_of_them() -> list[_End]:
             return list(await asyncio.gather(*(_outcome(one) for one in work)))
 
-        return _run(self._runner, all_of_them) if work else []
+        if not work:
+            return []
+        if _is_on_a_loop():
+            # A test that runs on a loop itself waits for a thread.
+            with ThreadPoolExecutor(1) as thread:
+                return thread.submit(asyncio.run, all_of_them()).result()
+        self._runner = self._runner or asyncio.Runner()
+        return self._runner.run(all_of_them())
 
     def linger(self) -> bool:
         return False  # time here does not pass by itself
@@ -160,7 +169,9 @@ class InlinePool:
 
     def close(self, timeout_seconds: float) -> None:
         self._running.clear()
-        self._runner.close()
+        # Where something does not even end when it is cancelled the runner would wait for it.
+        if self._runner is not None and end_loop(self._runner.get_loop(), _CLOSE_SECONDS):
+            self._runner.close()
 
 
 async def _outcome(work: _Work) -> _End:
@@ -172,11 +183,9 @@ async def _outcome(work: _Work) -> _End:
         return NULL, failure_of(error)
 
 
-def _run(runner: asyncio.Runner, make: Callable[[], Coroutine[Any, Any, list[_End]]]) -> list[_End]:
-    """Run on the runner's loop; a test that runs on a loop itself waits for a thread."""
+def _is_on_a_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return runner.run(make())
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, make()).result()
+        return False
+    return True
