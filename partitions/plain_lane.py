@@ -7,6 +7,7 @@ be in long ones get company, so those run side by side. What threads and engine 
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from queue import Empty, SimpleQueue
 from time import monotonic
@@ -98,14 +99,14 @@ class PlainLane:
 
     def linger(self) -> bool:
         """Give functions that have just begun the moment that short ones last; True if any has ended."""
-        if self._added == self._ended or monotonic() - self._woken_at > _ESCALATE_SECONDS:
-            return bool(self._finished)
+        if self._added == self._ended:
+            return False
         self._lingers = True  # before looking, as in take_finished
-        if not self._finished:
-            try:
-                self._bell.get(timeout=_ESCALATE_SECONDS)
-            except Empty:
-                self._lingers = False
+        # A bell that rang for the wait before, which was over by then, says nothing of this one.
+        while not self._finished and (left := self._woken_at + _ESCALATE_SECONDS - monotonic()) > 0:
+            with suppress(Empty):
+                self._bell.get(timeout=left)
+        self._lingers = False
         return bool(self._finished)
 
     def wait_seconds(self) -> float:
