@@ -29,6 +29,10 @@ class DueTurns:
     def any_ready(self) -> bool:
         return bool(self._ready)
 
+    @property
+    def any_deferred(self) -> bool:
+        return bool(self._deferred)
+
     def add(self, instance_id: str) -> None:
         """It may take another turn at once."""
         self._ready.append(instance_id)

@@ -85,6 +85,15 @@ class Mailbox:
         settings = self._home.settings
         return max(len(self._inbox) / settings.inbox_depth_max, self._inbox_bytes / settings.inbox_bytes_max)
 
+    @property
+    def any_waiting(self) -> bool:
+        """Whether there is mail that no report, no result and no time is needed for."""
+        if self._locals or self._lost or self.due_turns.any_ready:
+            return True
+        if self._inbox and not self._home.outbox_is_full:
+            return True
+        return self.due_turns.any_deferred and not self._confirmation.saturated
+
     def receive(self, records: Sequence[LogRecord]) -> None:
         """Take inbox records, in order."""
         self._inbox.extend(records)

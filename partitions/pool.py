@@ -115,10 +115,10 @@ class LocalPool:
             self._report(run, NULL, run.timed_out(now))
             self._give_up(run)
             self._timed_out += 1
-        handed = self._plain.step()
         reported = self._reported
-        began = self._async.step()
-        return bool(finished or expired or handed or began or self._reported > reported)
+        self._plain.step()
+        self._async.step()
+        return bool(finished or expired) or self._reported > reported
 
     def linger(self) -> bool:
         """Wait for functions that have just begun, no longer than short ones last; True if there is something for `step`."""

@@ -115,7 +115,7 @@ class Tenure:
         return self._epoch.quiet
 
     def round(self) -> bool:
-        """One round; true if anything was done. Raises EpochEnded."""
+        """One round; true if another one would find something to do by now. Raises EpochEnded."""
         now_ms = self._now_ms()
         # 1. Reports in order; what they confirm becomes visible: store, then effects, then replies (R4, R5).
         worked = self._confirmation.take(self._epoch.take_confirmed())
@@ -139,11 +139,9 @@ class Tenure:
             self.append_checkpoint()
         self._epoch.send()
         sent = self._home.outbox.step(now_ms) | self._home.archive.step()
-        return (
-            worked
-            or sent
-            or bool(mail.mail or mail.idle or mail.reads or (self._mailbox.due_turns.any_ready and not self.draining))
-        )
+        if self._care is not None:
+            return worked or sent or bool(mail.mail or mail.idle or mail.reads)
+        return sent or bool(mail.idle or mail.reads) or (self._mailbox.any_waiting and not self.draining)
 
     def _is_full(self) -> bool:
         """So much is on its way that nothing more is decided until some of it is confirmed."""

@@ -272,16 +272,23 @@ def test_what_one_activity_sets_in_its_context_the_next_one_does_not_see(engine:
 
 def test_limits_queue_what_is_too_much_and_say_so() -> None:
     engine = Engine(async_max=2, plain_max=1, queued_max=4)
-    gate = threading.Event()
+    began, gate = threading.Event(), threading.Event()
+
+    def pass_gate(run: Run) -> bytes:
+        began.set()
+        return b"null" if gate.wait(PLENTY) else b"false"
+
     engine.coroutine(forever)
-    engine.plain(lambda run: b"null" if gate.wait(PLENTY) else b"false")
+    engine.plain(pass_gate)
     engine.dispatch(*many(4, "async"))
     engine.turn()
     counts = engine.pool.counts()
 
     assert (2, 2, False) == (counts.async_running, counts.queued, engine.pool.saturated)
     engine.dispatch(*(replace(task, partition=1) for task in many(3, "plain")))
-    engine.until(lambda: engine.pool.counts().plain_running == 1)
+    engine.pool.step()
+    assert began.wait(PLENTY)
+    assert 1 == engine.pool.counts().plain_running
     assert (4, True) == (engine.pool.counts().queued, engine.pool.saturated)
     gate.set()
     assert 3 == len(engine.results(3, partition=1))

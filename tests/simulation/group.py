@@ -152,9 +152,12 @@ class Member:
         self._group = group
         self._name = name
         self._strike = strike
+        self._left = False
 
     def poll(self) -> Sequence[MembershipChange]:
         self._strike()
+        if self._left:
+            return ()
         if not self._group.is_member(self._name):
             self._group.join(self._name)  # its session was over while it stood still
         return self._group.poll(self._name)
@@ -165,5 +168,10 @@ class Member:
     def acknowledge(self, partitions: Sequence[int]) -> None:
         self._group.acknowledge(self._name, partitions)
 
+    def leave(self) -> None:
+        if not self._left:
+            self._left = True
+            self._group.leave(self._name)
+
     def close(self) -> None:
-        self._group.leave(self._name)
+        self.leave()
