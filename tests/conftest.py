@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import pytest_timeout
 import structlog
 from hypothesis import HealthCheck, settings
 
@@ -21,6 +22,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_threa
 # A machine that others use too is slow at times, and that is no finding.
 settings.register_profile("perdure", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("perdure")
+
+
+class TooLong(BaseException):
+    """A test's time is over. Not pytest's `Failed`, which Hypothesis takes for what a test found: it would go on and make that shorter,
+    for as long as it takes, with nobody left to end it."""
+
+
+def _end_test(item: pytest.Item, settings: pytest_timeout.Settings) -> None:
+    try:
+        _fail_test(item, settings)
+    except pytest.fail.Exception as failure:
+        raise TooLong(str(failure)) from None
+
+
+_fail_test = pytest_timeout.timeout_sigalrm
+pytest_timeout.timeout_sigalrm = _end_test
 
 
 @pytest.hookimpl(trylast=True)

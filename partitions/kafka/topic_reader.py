@@ -46,9 +46,11 @@ class KafkaTopicReader:
         return self._consumer
 
     def close(self, partition: int) -> None:
-        if self._consumer is not None and self._positions.pop(partition, None) is not None:
+        if self._consumer is not None and partition in self._positions:
+            # The client remembers a pause, and a partition that is opened again would never be read.
+            self.resume(partition)
+            del self._positions[partition]
             self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
-            self._paused.discard(partition)
             self._held = deque(message for message in self._held if message.partition() != partition)
 
     def pause(self, partition: int) -> None:

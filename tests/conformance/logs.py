@@ -106,8 +106,10 @@ class KafkaRig:
 
 @contextmanager
 def ending(rig: Rig) -> Iterator[Rig]:
-    yield rig
-    rig.restart()
+    try:
+        yield rig
+    finally:
+        rig.restart()
 
 
 def until(log: Log, condition: Callable[[], bool]) -> None:

@@ -240,6 +240,19 @@ def test_a_paused_partition_gives_nothing_until_it_is_resumed(log: Log) -> None:
     assert numbered(5) == values_of(take(log, 5))
 
 
+def test_a_partition_that_was_closed_while_it_was_paused_is_read_when_it_is_opened_again(log: Log) -> None:
+    publish(log, 0, [b"first"])
+    log.inbox.open(0, 0)
+    assert [b"first"] == values_of(take(log, 1))
+    for opened in range(2):
+        log.inbox.pause(0)
+        if opened:
+            log.inbox.close(0)
+        log.inbox.open(0, 0)
+
+        assert [b"first"] == values_of(take(log, 1))
+
+
 def test_a_pause_between_wait_and_take_loses_nothing(log: Log) -> None:
     log.inbox.open(0, 0)
     publish(log, 0, numbered(5))
