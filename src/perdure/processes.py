@@ -132,7 +132,8 @@ class _Supervisor:
 
 def end_process(code: int) -> NoReturn:
     """Exit, also where threads go on that nobody waits for: an activity's `asyncio.to_thread` has no other end than its function's,
-    and Python would wait for it."""
+    and Python would wait for it. librdkafka's threads call into Python as long as a handle of it lives, and an interpreter that is
+    being taken down can die of that, so where it was loaded the process ends without being taken down."""
     main, until = threading.main_thread(), monotonic() + LEAVE_SECONDS
     others = [thread for thread in threading.enumerate() if thread is not main and not thread.daemon]
     for thread in others:
@@ -140,6 +141,7 @@ def end_process(code: int) -> NoReturn:
     left = [thread.name for thread in others if thread.is_alive()]
     if left:
         _log.warning("process.threads_left", threads=left)
+    if left or "confluent_kafka" in sys.modules:
         logging.shutdown()
         with suppress(OSError):  # who read it may be gone
             sys.stdout.flush()

@@ -107,7 +107,7 @@ def test_every_role_does_its_work_with_the_printed_acls(
 
     # A hand-over trims the inbox: the second worker takes over what the first one gives away.
     assert 0 == client.run("start", "welcome", "--input", '"slow"', "--id", "slow").code
-    second = start_worker("--retention", "1s", "--standby", "1")
+    second = start_worker("--retention", "6s", "--standby", "1")
     until(lambda: any(start > 0 for start in inbox_starts(hub)), first.log.read_text)
 
     # A worker that dies is taken over from, with what it had begun, by one that kept a warm store of it.

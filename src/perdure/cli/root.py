@@ -50,8 +50,8 @@ def main() -> None:
     try:
         app()
     except SystemExit as end:
-        if threading.active_count() > 1:
-            from perdure.processes import end_process
+        if isinstance(end.code, str) or not (threading.active_count() > 1 or "confluent_kafka" in sys.modules):
+            raise
+        from perdure.processes import end_process
 
-            end_process(end.code if isinstance(end.code, int) else bool(end.code))
-        raise
+        end_process(end.code or 0)
