@@ -25,6 +25,7 @@ from .outbox import Outbox, decode_dead_letter
 from .ports import Clock, Log, Store, Stores
 from .queries import Queries, Replies
 from .recovery import Recovered
+from .skew import lead_ms
 from .suspects import Solitude
 from .timers import TimerQueue
 
@@ -131,7 +132,7 @@ class PartitionTime:
         self._clock = clock
         self._leap_ms_max = leap_ms_max
         self._since = clock.monotonic()
-        self._began_ms = clock.wall_ms() - round(self._since * 1000)
+        self._lead_ms = lead_ms(clock)
         self._base_ms = max(last_ms, clock.wall_ms())
         self.leap_ms = 0
         """By how much the wall clock has leapt ahead, where that is too much; the time of the log does not follow it."""
@@ -139,7 +140,7 @@ class PartitionTime:
     def now_ms(self) -> int:
         monotonic, wall_ms = self._clock.monotonic(), self._clock.wall_ms()
         now_ms = self._base_ms + round((monotonic - self._since) * 1000)
-        leap_ms = wall_ms - round(monotonic * 1000) - self._began_ms
+        leap_ms = wall_ms - round(monotonic * 1000) - self._lead_ms
         self.leap_ms = leap_ms if leap_ms > self._leap_ms_max else 0
         if wall_ms <= now_ms or self.leap_ms:
             return now_ms

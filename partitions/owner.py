@@ -17,7 +17,7 @@ from .epoch import Epoch, EpochEnded, Run
 from .holdings import Counts, Holdings, OwnerParts, OwnerSettings
 from .ports import BufferFull, HistoryWriter, LogRecord, LogTruncated, LogUnavailable, beyond_end
 from .recovery import Claimed, Recovered, restore
-from .skew import check_clock
+from .skew import check_clock, lead_ms
 from .state import NO_BASE
 from .tenure import Tenure
 
@@ -57,6 +57,7 @@ class PartitionOwner:
         self._settings = settings
         self._resume_at = 0.0
         self._claimed_at = 0.0
+        self._lead_ms = 0
         self._writer: HistoryWriter | None = None
         self._claim_offset = -1
         self._log_start = 0
@@ -119,6 +120,7 @@ class PartitionOwner:
         log.check_identity()
         check_clock(log, self._parts.clock, self._settings.clock_skew_ms_max)
         self._writer = log.open_history(self.partition)
+        self._lead_ms = lead_ms(self._parts.clock)
         claim = Claim(
             self._settings.owner,
             self._parts.clock.wall_ms(),
@@ -163,7 +165,6 @@ class PartitionOwner:
     def _step_recovering(self) -> bool:
         """Fold the history up to the claim (R6), a batch at a time."""
         assert self._recovery is not None
-        assert self._writer is not None
         try:
             recovered = next(self._recovery)
         except LogTruncated as error:
@@ -174,6 +175,18 @@ class PartitionOwner:
             return True
         self._recovery = None
         self.counts.recovered_records += recovered.records_read
+        leap_ms = lead_ms(self._parts.clock) - self._lead_ms
+        if leap_ms > self._settings.clock_skew_ms_max:
+            # The log was asked before. Whoever claims anew asks again (R11).
+            recovered.store.close()
+            self._try_again(f"the clock of this machine has leapt {leap_ms} ms ahead since the claim")
+        else:
+            self._own(recovered)
+        return True
+
+    def _own(self, recovered: Recovered) -> None:
+        """All that counts is folded: decide from here on."""
+        assert self._writer is not None
         run = Run(self._claim_offset, recovered.digest, recovered.opening)
         epoch: Epoch[Decided] = Epoch(self._writer, run, self._parts.log.record_bytes_max)
         try:
@@ -186,7 +199,6 @@ class PartitionOwner:
         self.phase = Phase.OWNING
         if self._draining:
             self.drain()
-        return True
 
     def _meet_trim(self, error: LogTruncated) -> None:
         """Another owner has let go of what we were about to read (R15): one that claimed since, or the one before us, which does

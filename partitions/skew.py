@@ -19,3 +19,8 @@ def check_clock(log: Log, clock: Clock, skew_ms_max: int) -> None:
             f"this machine's clock is {skew_ms} ms {'ahead of' if skew_ms > 0 else 'behind'} the log's ({log_ms} ms since 1970); at most "
             f"{skew_ms_max} ms are allowed: set the clock, or let NTP keep it"
         )
+
+
+def lead_ms(clock: Clock) -> int:
+    """The wall clock's reading less the monotonic one's: what it gains from here on is a leap, and no time that has passed."""
+    return clock.wall_ms() - round(clock.monotonic() * 1000)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.partitions.holdings import PartitionTime
+from perdure.partitions.owner import Phase
 from perdure.partitions.recovery import PartitionRefused
 from perdure.schemas.messages import Start
 from tests.partitions.cluster import Clock, Cluster, Member, SkewedClock
@@ -146,6 +147,27 @@ def test_a_clock_that_leaps_ahead_is_not_believed_and_no_timer_comes_early() -> 
     cluster.clock.now_ms += 10_000
     cluster.settle()
     assert "a" in cluster.ended()
+    assert max(times(cluster)) <= cluster.clock.now_ms
+    cluster.check()
+
+
+def test_a_clock_that_leaps_ahead_while_its_owner_recovers_is_not_believed_either() -> None:
+    """The log was asked for the time before the claim, and not since."""
+    cluster = Cluster()
+    first = owner(cluster)
+    cluster.until(first.owns)
+    cluster.send("a", Start("sleep", b"10000"))
+    cluster.settle()
+    cluster.kill(first)
+    heir = owner(cluster, "worker-2")
+    cluster.until(lambda: heir[0].phase == Phase.RECOVERING)
+    heir.clock.skew_ms = HOUR_MS
+    with pytest.raises(PartitionRefused, match="set the clock"):
+        cluster.until(heir.owns, milliseconds=10)
+    assert f"has leapt {HOUR_MS} ms ahead" in heir[0].epoch_ended_by
+
+    heir.clock.skew_ms = 0
+    cluster.until(heir.owns, milliseconds=10)
     assert max(times(cluster)) <= cluster.clock.now_ms
     cluster.check()
 
