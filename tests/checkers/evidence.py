@@ -89,7 +89,7 @@ def _nothing(_instance_id: str) -> Sequence[str]:
 @dataclass(slots=True)
 class Evidence:
     """One hub's whole story. Where there is no record of the inbox, of calls, of attempts or of stores, what would be checked of
-    them is left out. `settled`: all faults are over, and what is finite has had its time; `endless` instances wait for ever; `deaths` counts the
+    them is left out. `settled`: all faults are over, and what is finite has had its time; `endless` instances wait for ever; `unanswered` says who still asks what; `deaths` counts the
     processes that code has killed, by instance or activity."""
 
     partition_count: int
@@ -103,6 +103,7 @@ class Evidence:
     stores: Sequence[StoreImage] = ()
     trims: Sequence[Trim] = ()
     errors: Sequence[str] = ()
+    unanswered: Sequence[str] = ()
     settled: bool = True
     endless: frozenset[str] = frozenset()
     deaths: Mapping[str, int] = field(default_factory=dict[str, int])

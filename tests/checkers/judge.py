@@ -13,13 +13,13 @@ from .liveness import check_deaths, check_ended, check_errors, check_stuck
 from .lives import Lives
 from .marks import Marks, check_inbox
 from .reading import Reading, read
-from .reads import Reads, reads_by_partition
-from .requests import Facts, check_events, check_starts, facts_of
+from .reads import Reads, check_barriers, reads_by_partition
+from .requests import Facts, check_events, check_refusals, check_starts, facts_of
 from .stores import Images, Turns
 
 CHECKERS = {
     "C1": "no start that was acknowledged is lost",
-    "C2": "a start is done once; an unknown one at most once, one that was sent once and refused never",
+    "C2": "a start is done once; an unknown one at most once; what was refused was not done before",
     "C3": "an execution begins once and ends once, and nothing comes after its end",
     "C4": "a task has one result, of the attempt that is out",
     "C5": "a time never comes early by partition time, and comes once",
@@ -34,10 +34,10 @@ CHECKERS = {
     "C14": "no instance waits for nothing",
     "C15": "every inbox record is taken exactly once",
     "C16": "every program comes to its right answer",
-    "C17": "once faults are over, everything finite ends",
+    "C17": "once faults are over, everything finite ends, and whoever asks is answered",
     "C18": "no error and no assertion that no fault explains",
     "C19": "what was purged leaves nothing behind",
-    "C20": "partition time never goes back",
+    "C20": "partition time never goes back, and never far ahead of the log's clock",
     "C21": "what cannot be read or routed is in the dead letters, and nothing else is",
     "C22": "a checkpoint states the records before it",
     "C23": "a base, and what was carried forward to it, tell everything that is still wanted; no more than that is let go of",
@@ -105,6 +105,8 @@ def _check_rest(evidence: Evidence, case: Case) -> Iterator[Violation]:
     reading, facts = case.reading, case.facts
     yield from check_starts(evidence, facts)
     yield from check_events(evidence, facts)
+    yield from check_refusals(evidence, facts, case.marks)
+    yield from check_barriers(evidence, reading)
     yield from check_inbox(evidence, case.marks)
     yield from check_trims(evidence, reading)
     yield from check_attempts(evidence, reading)

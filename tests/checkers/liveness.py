@@ -42,10 +42,12 @@ def check_stuck(evidence: Evidence, lives: Mapping[str, Life]) -> Iterator[Viola
 
 
 def check_ended(evidence: Evidence, lives: Mapping[str, Life], begun_again: Container[str]) -> Iterator[Violation]:
-    """C17: once all faults are over, what is finite ends. Not so what was `begun_again` by a repeated start, after it was forgotten:
+    """C17: once all faults are over, what is finite ends, and who asks is answered. Not so what was `begun_again` by a repeated start, after it was forgotten:
     its events went to the one before."""
     if not evidence.settled:
         return
+    for asked in evidence.unanswered:
+        yield Violation("C17", f"{asked}, and is not answered")
     for name, life in lives.items():
         if not life.over and name not in evidence.endless and name not in begun_again:
             waits = reasons_to_live(life, evidence.awaited(name))

@@ -11,6 +11,8 @@ from .evidence import Violation
 from .folding import NUMBERED, Activity, Child, Folding, Life
 from .reading import Entry
 
+AHEAD_MS_MAX = 120_000
+"""A minute that a clock may be off when its owner claims, and one that it may gain while it owns."""
 CONTINUED = Status.CONTINUED_AS_NEW
 # What a parent is told where there is no child of it, or it was forgotten while it ran.
 _OF_NO_CHILD = ("InstanceAlreadyExists", "OrchestrationTerminated", "MessageTooLarge")
@@ -74,11 +76,13 @@ class Lives:
         self.found.append(Violation(checker, f"{self._entry.where} {self._entry.instance_id}: {text}"))
 
     def _check_time(self, entry: Entry) -> None:
-        """C20: partition time never goes back."""
+        """C20: partition time never goes back, and follows no clock that is wrong (R11)."""
         assert entry.turn is not None
         before = self._time.get(entry.partition, 0)
         if entry.turn.time_ms < before:
             self._report("C20", f"partition time goes back from {before} to {entry.turn.time_ms}")
+        if entry.turn.time_ms - entry.time_ms > AHEAD_MS_MAX:
+            self._report("C20", f"partition time is {entry.turn.time_ms - entry.time_ms} ms ahead of the log's")
         self._time[entry.partition] = max(before, entry.turn.time_ms)
 
     def _take_turn(self, entry: Entry) -> None:

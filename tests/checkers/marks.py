@@ -33,12 +33,15 @@ class Marks:
     released: bool = True
     release_told: bool = True
     turns: int = 0
+    base: int = -1
     tries: Tries = field(default_factory=Tries)
     found: list[Violation] = field(default_factory=list)
 
     def take(self, entry: Entry) -> None:
         """The next record of the partition."""
         self.tries.take(entry)
+        named = entry.claim or (entry.checkpoint if entry.first == entry.offset else None)
+        self.base = max(self.base, named.base if named is not None else self.base)
         if entry.checkpoint is not None:
             self._check_checkpoint(entry, entry.checkpoint)
             self.release_told = False

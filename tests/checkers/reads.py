@@ -7,11 +7,11 @@ from typing import Any
 import orjson
 
 from perdure.schemas.codec import decode_reply
-from perdure.schemas.messages import Reply, ReplyCode
+from perdure.schemas.messages import QueryKind, Reply, ReplyCode
 
-from .evidence import Violation
+from .evidence import Evidence, Outcome, Violation
 from .folding import Folding, Life
-from .reading import Entry
+from .reading import Entry, Reading
 
 
 class Reads:
@@ -58,7 +58,7 @@ class Reads:
 
 
 def _views_of(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    if "as_of" in body:
+    if body.keys() >= {"as_of", "instance_id"}:
         yield body
     if isinstance(body.get("instance"), dict):
         yield body["instance"]
@@ -88,3 +88,21 @@ def reads_by_partition(records: Iterable[Any], partitions: Iterable[int]) -> dic
         if reply.code in (ReplyCode.OK, ReplyCode.ENDED, ReplyCode.HELD):
             replies[reply.partition].append(reply)
     return {partition: Reads(replies[partition]) for partition in partitions}
+
+
+def check_barriers(evidence: Evidence, reading: Reading) -> Iterator[Violation]:
+    """C13: a barrier is answered as of all that had landed when it was asked for; no owner that was deposed by then can say that."""
+    asked = {
+        call.request_id: call.invoked_ms
+        for call in evidence.calls
+        if call.detail == QueryKind.BARRIER.name and call.outcome is Outcome.OK
+    }
+    for record in evidence.replies or ():
+        reply = decode_reply(record.value or b"")
+        if reply.request_id not in asked or reply.code != ReplyCode.OK:
+            continue
+        entries, since = reading.entries[reply.partition], asked[reply.request_id]
+        landed = max((entry.offset for entry in entries if entry.time_ms < since), default=-1)
+        if reply.offset < landed:
+            text = f"barrier {reply.request_id} is answered as of {reply.partition}:{reply.offset}"
+            yield Violation("C13", f"{text}, and {landed} had landed before it was asked for")

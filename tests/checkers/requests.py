@@ -1,15 +1,17 @@
 """C1, C2 and C6: what clients were told of their starts and events is what the history has."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from perdure.schemas import events as ev
+from perdure.schemas.codec import decode_reply
 from perdure.schemas.messages import ReplyCode
 from perdure.schemas.records import RecordKind, TurnBody
 
 from .evidence import Call, Evidence, Outcome, Violation
 from .folding import REQUESTS_REMEMBERED
+from .marks import Marks, home_of, inbound_of
 from .reading import Entry, Reading
 
 Request = tuple[str, str]
@@ -18,7 +20,7 @@ Request = tuple[str, str]
 
 @dataclass(slots=True)
 class Facts:
-    """Where each request became a fact, and how often each instance was forgotten."""
+    """Where each request became a fact, and how often each instance was forgotten. Who is `crowded` took more than it remembers."""
 
     starts: defaultdict[Request, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     events: defaultdict[Request, list[Entry]] = field(default_factory=lambda: defaultdict(list))
@@ -28,6 +30,7 @@ class Facts:
     lived: set[str] = field(default_factory=set)
     execution: dict[str, str] = field(default_factory=dict)
     known: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    crowded: set[str] = field(default_factory=set)
 
     def begun_again(self) -> set[str]:
         """Instances that were forgotten, and that a repeated start then began anew."""
@@ -66,6 +69,8 @@ def _take_turn(facts: Facts, entry: Entry, turn: TurnBody) -> None:
         request = getattr(event, "request_id", "")
         if request:
             facts.known[name] = (*facts.known.get(name, ()), request)[-REQUESTS_REMEMBERED:]
+        if len(facts.known.get(name, ())) >= REQUESTS_REMEMBERED:
+            facts.crowded.add(name)
 
 
 def _take_start(facts: Facts, entry: Entry, event: ev.ExecutionStarted) -> None:
@@ -88,7 +93,7 @@ def _by_request(evidence: Evidence, kind: str) -> dict[Request, list[Call]]:
 
 def _is_refused(calls: Sequence[Call]) -> bool:
     """Whether a refusal of this request is the last word on it. Of a request that was sent more than once each copy is answered for
-    itself, and what refused the first one may be over when the second one is read."""
+    itself, and what refused the first one may be over when the second one is read: see `check_refusals`."""
     return any(call.outcome is Outcome.FAIL for call in calls) and sum(call.sent for call in calls) <= 1
 
 
@@ -133,6 +138,33 @@ def check_events(evidence: Evidence, facts: Facts) -> Iterator[Violation]:
             yield Violation("C6", f"event {request_id} of {name} was refused, and came")
     yield from _check_sent(evidence, facts)
     yield from _check_order(evidence, facts)
+
+
+def check_refusals(evidence: Evidence, facts: Facts, marks: Mapping[int, Marks]) -> Iterator[Violation]:
+    """C2, C6: each copy of a request is answered for itself, so of those that were read before it was done some may be refused; but
+    who reads another one after it was done knows it, and does not refuse what is there."""
+    refused: defaultdict[str, set[tuple[int, int]]] = defaultdict(set)
+    for record in evidence.replies or ():
+        reply = decode_reply(record.value or b"")
+        if reply.code in _REFUSALS:  # a reply may come twice, and then says the same place twice
+            refused[reply.request_id].add((reply.partition, reply.offset))
+    read: defaultdict[Request, list[Entry]] = defaultdict(list)
+    for partition, records in (evidence.inbox or {}).items():
+        for record in records:
+            inbound, entry = inbound_of(record.value), marks[partition].consumed.get(record.offset)
+            if inbound is not None and entry is not None and home_of(inbound.instance_id, evidence) == partition:
+                read[inbound.instance_id, inbound.request_id].append(entry)
+    for checker, done in (("C2", facts.starts), ("C6", facts.events)):
+        for request, entries in done.items():
+            if facts.forgotten[request[0]] or request[0] in facts.crowded:
+                continue
+            may_be = sum(entry.offset <= entries[0].offset for entry in read[request]) - 1
+            if len(refused[request[1]]) > max(may_be, 0):
+                text = f"was done by {entries[0].where}, and refused as of {sorted(refused[request[1]])}"
+                yield Violation(checker, f"request {request[1]} of {request[0]} {text}")
+
+
+_REFUSALS = (ReplyCode.ALREADY_EXISTS, ReplyCode.NOT_FOUND, ReplyCode.ALREADY_FINISHED, ReplyCode.REFUSED)
 
 
 def _check_sent(evidence: Evidence, facts: Facts) -> Iterator[Violation]:

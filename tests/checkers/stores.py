@@ -14,6 +14,7 @@ from perdure.partitions.keys import TimerKey, timer_key
 from perdure.partitions.state import decode_anchor
 from perdure.schemas.events import NEVER, NULL, Failure, Status
 from perdure.schemas.messages import TimerPurpose
+from perdure.schemas.records import LEVEL
 
 from .evidence import Evidence, StoreImage, Violation
 from .folding import Folding, Life
@@ -80,6 +81,13 @@ class Images:
         known = (marks.mark, marks.above, marks.sources, marks.time_ms, marks.released)
         if told != known:
             self._report("C10", image, f"the partition's state is {told}, the log says {known}")
+        tries = marks.tries
+        said = (state.deaths.owner, state.address, state.deaths.tried(), state.level, state.base)
+        if said != (tries.owner, tries.address, tries.stated(), LEVEL, marks.base):
+            stated = (tries.owner, tries.address, tries.stated(), LEVEL, marks.base)
+            self._report(
+                "C10", image, f"the partition's owner, tries, level and base are {said}, the log says {stated}"
+            )
         decided = {target: len(sent) for target, sent in marks.sent.items() if sent}
         if decided != state.decided or {key: value for key, value in state.acked.items() if value} != marks.acked:
             text = f"{state.decided} sends, {state.acked} acknowledged; the log says {decided}, {marks.acked}"

@@ -3,7 +3,7 @@
 Rules of this file: what a client waits for is a message or a time; a call that is not answered in time is unknown, never failed.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any, Protocol
@@ -92,6 +92,14 @@ class Client:
         self._numbers = count(1)
         self._asked: tuple[Call, Ask, int] | None = None
         self.done = False
+
+    @property
+    def asks(self) -> str:
+        """What it waits for an answer to, if for anything."""
+        call = self._asked[0] if self._asked is not None else None
+        return (
+            f"{self.name} asks {f'{call.kind} {call.detail} of {call.instance_id}' if call is not None else 'nothing'}"
+        )
 
     def run(self, session: Session) -> None:
         self._session = session
@@ -333,3 +341,13 @@ def look_on(plan: Plan) -> Session:
     for asked, query in queries:
         yield Sleep(150 + plan.trouble_ms % 400)
         yield Ask(asked, query, patience_ms=4_000, partition=0 if not asked else None)
+
+
+def look_at_all(partitions: Iterable[int], names: Iterable[str]) -> Session:
+    """Every kind of read, until it is answered: of each partition, and of some instances."""
+    for number in partitions:
+        for query in (Query(QueryKind.BARRIER), Query(QueryKind.LIST, b'{"limit":50}'), Query(QueryKind.PARTITION)):
+            yield from insist(Ask("", query, partition=number))
+    for name in names:
+        for query in (Query(QueryKind.GET), Query(QueryKind.HISTORY)):
+            yield from insist(Ask(name, query))

@@ -30,6 +30,7 @@ from .clients import (
     carry_out,
     insist,
     litter,
+    look_at_all,
     look_on,
     send_events,
     shout,
@@ -45,6 +46,7 @@ from .world import World
 PREPARE_MS_MAX = 5_000
 PATIENCE_MS = 60_000
 QUIET_MS = 9_000
+NOT_READY = "the run does not get ready"
 _LIVE = (Status.PENDING, Status.RUNNING, Status.SUSPENDED)
 
 
@@ -76,6 +78,7 @@ class Run:
             if world.clock.now > self.healed_at + PATIENCE_MS:
                 self._end_repeated()
             world.run_until(world.clock.now + 1_000)
+        self._look_at_all()
         self.healed_in_ms = world.clock.now - self.healed_at
         world.run_until(world.clock.now + QUIET_MS)
         # What landed late may have ended an epoch just now, and only an owner knows what its instances wait for.
@@ -95,7 +98,7 @@ class Run:
             if plan.is_landmark:
                 self._client(f"starter-{plan.instance_id}", carry_out(plan))
         while not (self._clients_done() and self._all_owned()):
-            assert world.clock.now < PREPARE_MS_MAX, "the run does not get ready"
+            assert world.clock.now < PREPARE_MS_MAX, NOT_READY
             world.run_until(world.clock.now + 100)
         world.network.calm = False
 
@@ -293,6 +296,14 @@ class Run:
                 process.ask_to_stop()
             world.wake(process, world.clock.now)
 
+    def _look_at_all(self) -> None:
+        """Every partition answers every kind of read once nothing goes wrong any more."""
+        world, until = self.world, self.world.clock.now + PATIENCE_MS
+        names = [plan.instance_id for plan in self.scenario.plans][:3]
+        client = self._client("reader", look_at_all(range(self.scenario.partitions), names))
+        while not client.done and world.clock.now < until:
+            world.run_until(world.clock.now + 100)
+
     def _resume_held(self) -> None:
         """An operator lets go on what is held: what seemed to kill its owners, and what another build could not decide for."""
         for header in self._headers(ListQuery(held=True, limit=10)):
@@ -352,6 +363,7 @@ class Run:
             images,
             world.trims,
             world.errors,
+            [client.asks for client in world.clients.values() if not client.done],
             settled=True,
             endless=frozenset(plan.instance_id for plan in self.scenario.plans if plan.is_endless or plan.is_killer),
             deaths=world.outside.deaths,

@@ -10,6 +10,7 @@ from typing import TypeVar
 from .faults import Rates
 from .generate import Scenario, Tuning, with_landmarks
 from .plans import Job, Plan
+from .run import NOT_READY
 from .verdict import Verdict, try_scenario
 
 T = TypeVar("T")
@@ -31,10 +32,9 @@ class Shrinking:
             return False
         self.tried.add(key)
         self.tries_left -= 1
-        try:
-            verdict = try_scenario(scenario)
-        except AssertionError:
-            return False  # it does not even get ready
+        verdict = try_scenario(scenario)
+        if any(NOT_READY in each.message for each in verdict.violations):
+            return False
         if verdict.checkers & self.checkers:
             self.best = verdict
             return True

@@ -20,7 +20,10 @@ _EVENT_CHARS_MAX = 120
 
 def tell(scenario: Scenario) -> str:
     """Run it once more, and tell what happens."""
-    run, evidence, digest = run_scenario(scenario)
+    try:
+        run, evidence, digest = run_scenario(scenario)
+    except Exception as error:  # noqa: BLE001 (the finding itself)
+        return "\n".join([*describe(scenario), f"and then the run breaks: {error!r}"])
     reading = read(evidence)
     lines = [*describe(scenario), f"trace {digest}", ""]
     happenings = list(_from_trace(run.world.trace, evidence, reading))

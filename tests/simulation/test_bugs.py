@@ -41,7 +41,7 @@ def test_a_planted_bug_is_caught_by_its_checker(bug: Bug) -> None:
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len({bug.name for bug in BUGS}) == len(BUGS) >= 40
+    assert len({bug.name for bug in BUGS}) == len({bug.edits for bug in BUGS}) == len(BUGS) >= 40
 
 
 def test_every_checker_has_a_bug_that_it_catches() -> None:

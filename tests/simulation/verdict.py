@@ -1,8 +1,10 @@
 """What a run came to: the checkers' findings, the model's, and the figures."""
 
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import orjson
 
@@ -43,7 +45,17 @@ class Verdict:
 
 
 def try_scenario(scenario: Scenario) -> Verdict:
-    """Run a scenario and judge it."""
+    """Run a scenario and judge it. What neither engine nor judge expects is a finding like any other: it has a seed, and a story."""
+    try:
+        return _judge(scenario)
+    except Exception as error:  # noqa: BLE001 (whatever it is)
+        said = "".join(traceback.format_exception(error))
+        found = Violation("C18", f"the run broke: {said}")
+        digest = blake2b(said.encode(), digest_size=12).hexdigest()
+        return Verdict(scenario, (found,), Counter(), Counter(runs=1), digest, (), ())
+
+
+def _judge(scenario: Scenario) -> Verdict:
     run, evidence, digest = run_scenario(scenario)
     case = judge(evidence)
     allowance = allowance_of(case, late=run.world.counts.total() > 0, builds=scenario.builds)

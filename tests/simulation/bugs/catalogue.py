@@ -188,6 +188,17 @@ EFFECTS = (
         (Edit("partitions.deaths:Deaths.is_poison", ">= LONE_DEATHS_MAX", ">= 1_000"),),
     ),
     Bug(
+        "a worker falls over",
+        ("C18",),
+        (
+            Edit(
+                "worker:Worker._retry_crashed",
+                "now = self.clock.monotonic()",
+                "now = self.clock.monotonic(); assert now < 8 or not self.owners",
+            ),
+        ),
+    ),
+    Bug(
         "a partition crashes now and then",
         ("C18",),
         (
@@ -279,6 +290,7 @@ MESSAGES = (
         "a repeated start is refused",
         ("C2",),
         (Edit("actors.accept:_same_request", "return bool(message.request_id) and", "return False and"),),
+        under={Fault.HASTE: 0.5},
     ),
     Bug(
         "what cannot be read is passed over",
@@ -318,6 +330,18 @@ TIME = (
                 "partitions.holdings:PartitionTime.now_ms",
                 "if wall_ms <= now_ms or self.leap_ms:",
                 "if True:\n        return wall_ms\n    if False:",
+            ),
+        ),
+    ),
+    Bug(
+        "a clock that leaps ahead is believed",
+        ("C20",),
+        (
+            Edit("partitions.tenure:Tenure._now_ms", "if time.leap_ms:", "if False:"),
+            Edit(
+                "partitions.holdings:PartitionTime.now_ms",
+                "if wall_ms <= now_ms or self.leap_ms:",
+                "if wall_ms <= now_ms:",
             ),
         ),
     ),
@@ -428,6 +452,25 @@ TRIMMING = (
         ),
         like=RETENTION,
     ),
+    Bug(
+        "who begins at a base does not know where its owner is reached",
+        ("C10",),
+        (Edit("partitions.state:PartitionState.of_checkpoint", "address=checkpoint.address", "address=''"),),
+        like={**RETENTION, "standbys": True},
+    ),
+    Bug(
+        "who begins at a base does not know what is held against whom",
+        ("C10", "C22"),
+        (
+            Edit(
+                "partitions.deaths:Deaths.of_checkpoint",
+                "tries={each.instance_id: Tries(each.among, each.alone) for each in tried}",
+                "tries={}",
+            ),
+        ),
+        like=RETENTION,
+        lethal=1.0,
+    ),
 )
 
 HOLES = (
@@ -512,21 +555,39 @@ POISON = (
 
 TOLD = (
     Bug(
-        "a start is acknowledged that is not in the log",
-        ("C1",),
+        "an event that came is refused when it comes again after the end",
+        ("C6",),
         (
             Edit(
-                "partitions.tenure:Tenure._append",
-                "self._home.counts.records += 1",
-                "self._home.counts.records += 1; self._confirmation._reply((decided,), (), self._epoch.next_offset - 1)",
+                "actors.accept:Intake.running",
+                "if message.request_id and message.request_id in self.draft.requests:",
+                "if message.request_id and message.request_id in self.draft.requests and not self.draft.status.terminal:",
             ),
         ),
-        under={Fault.APPEND_LOST: 0.2},
+        under={Fault.HASTE: 0.5},
     ),
     Bug(
-        "who has ended takes events",
-        ("C3",),
-        (Edit("actors.accept:Intake.running", "if self.draft.status.terminal:", "if False:"),),
+        "a read is never answered",
+        ("C17",),
+        (
+            Edit(
+                "partitions.queries:Queries.ask",
+                "self._replies.send(to, message.request_id, code, body, as_of)",
+                "pass",
+            ),
+        ),
+    ),
+    Bug(
+        "a barrier is answered without a record",
+        ("C13",),
+        (
+            Edit(
+                "partitions.queries:Queries.ask",
+                "self.barriers.append(message)",
+                "self._replies.send(to, message.request_id, ReplyCode.OK, b'{}', as_of)",
+            ),
+        ),
+        under={Fault.APPEND_UNREPORTED: 0.05},
     ),
     Bug(
         "a read names an offset that it has not seen",

@@ -92,6 +92,8 @@ def find(where: str) -> FunctionType:
             raise BugRotten(f"there is no {where}")
     if isinstance(found, property | cached_property):
         found = found.fget if isinstance(found, property) else found.func
+    if isinstance(found, classmethod | staticmethod):
+        found = found.__func__
     if not isinstance(found, FunctionType):
         raise BugRotten(f"{where} is no function")
     return found
