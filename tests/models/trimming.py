@@ -237,7 +237,8 @@ class Trimming:
         if dict(found.whole) != dict(truth.whole):
             wrong = f"the reader has {_counts(found.whole)}, and the truth is {_counts(truth.whole)}"
         elif (found.decided, found.acknowledged) != (truth.decided, truth.acknowledged):
-            wrong = f"the reader counts {found.decided} sends, and {truth.decided} were decided"
+            counts = f"{found.acknowledged} of {found.decided} sends acknowledged"
+            wrong = f"the reader counts {counts}, and the truth is {truth.acknowledged} of {truth.decided}"
         elif not set(range(truth.acknowledged + 1, truth.decided + 1)) <= found.known:
             wrong = "a send that was not acknowledged is unknown to the reader"
         return state._replace(reader=None, misread=wrong)
