@@ -23,7 +23,7 @@ from .measure import Load, closed_loop
 
 PARTITION = 0
 TAIL_RECORDS = OwnerSettings("bench").checkpoint_turns_max
-"""What an owner appends at most between two checkpoints (10,000 turns)."""
+"""What an owner appends at most between two checkpoints (5,000 turns)."""
 EVENTS_AIM = 200_000.0
 TAIL_AIM_SECONDS = 0.3
 

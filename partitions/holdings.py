@@ -58,7 +58,7 @@ class OwnerSettings:
     outbox_bytes_max: int = 64_000_000
     slots_max: int = 10_000
     slots_bytes_max: int = 64_000_000
-    checkpoint_turns_max: int = 10_000
+    checkpoint_turns_max: int = 5_000
     checkpoint_bytes_max: int = 20_000_000
     checkpoint_seconds_max: float = 60.0
     append_seconds_max: float = 30.0

@@ -80,7 +80,7 @@ class Settings:
     retention: timedelta = setting(
         timedelta(0), "how long ended instances are kept and purged ones stay in the log, as 30d or 12h; 0: for ever"
     )
-    checkpoint_turns_max: int = setting(10_000, "turns after which a partition makes a checkpoint")
+    checkpoint_turns_max: int = setting(5_000, "turns after which a partition makes a checkpoint")
     checkpoint_seconds_max: float = setting(
         60.0, "seconds after which a partition that did anything makes a checkpoint"
     )
