@@ -1,6 +1,6 @@
 # Perdure's commands; `make` alone lists them. Asks for any make, a POSIX shell and Python 3.11 to 3.14; keeps all its state
 # under build/. Every path is relative or quoted, so that a checkout in a folder with a space in its name works.
-.PHONY: help setup lock demo demo-kafka test check check-static format bench bench-recovery bench-rolling kill-test chaos models simulate bugs fuzz ci clean
+.PHONY: help setup lock demo demo-kafka test check check-static format bench bench-recovery bench-rolling bench-floods kill-test chaos models simulate bugs fuzz ci clean
 
 KEPT = HYPOTHESIS_STORAGE_DIRECTORY="$$PWD/build/hypothesis" PYTHONPYCACHEPREFIX="$$PWD/build/pycache"
 PY = $(KEPT) build/venv/bin/python
@@ -49,6 +49,9 @@ bench-recovery: setup ## measure recovery, hand-over and take-over on a real bro
 
 bench-rolling: setup ## measure a rolling restart with each kind of group membership (minutes)
 	@$(PY) -m bench.rolling
+
+bench-floods: setup ## flood one worker again and again on a real broker, and look whether what it holds goes on growing (minutes)
+	@$(PY) -m bench.floods
 
 kill-test: setup ## kill workers again and again on a real broker and count every effect (KILLS=20)
 	@KILL_TEST_KILLS=$(KILLS) $(PY) -m pytest -s -m kafka tests/test_kill.py

@@ -45,6 +45,10 @@ class KafkaEngine:
         )
         self.driver = LogDriver(self._log)
 
+    @property
+    def pid(self) -> int:
+        return self._worker.pid
+
     def cpu(self) -> Cpu:
         own = psutil.Process().cpu_times()
         return Cpu(cpu_seconds_of(self._worker.pid), own.user + own.system, cpu_seconds_of(*self._broker.pids))

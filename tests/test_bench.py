@@ -12,6 +12,7 @@ from rich.console import Console
 from bench import __main__ as command
 from bench.bare_system import BrokerUnderTest, bare_system
 from bench.embedded_system import embedded_engines
+from bench.floods import GROWTH_MAX, growth
 from bench.jobs import Job, fan_out_job, hello_job
 from bench.kafka_system import kafka_engines
 from bench.measure import BenchmarkFailed, Cpu, Load, closed_loop
@@ -125,3 +126,9 @@ def test_figures_are_written_only_when_all_is_clean(
         command.main()
     assert "No figure is written: tag-0 ended twice" in capsys.readouterr().out
     assert [] == list((tmp_path / "build").iterdir())
+
+
+def test_memory_that_goes_on_growing_shows() -> None:
+    filling, steady = [100, 180, 240, 280, 300, 310], [311, 309, 312]
+
+    assert growth([*filling[:3], *steady, *steady]) < GROWTH_MAX < growth([*filling[:3], 280, 300, 320, 340, 360, 380])
