@@ -166,10 +166,12 @@ class Member:
         return self._group.standing_by(self._name)
 
     def acknowledge(self, partitions: Sequence[int]) -> None:
+        self._strike()
         self._group.acknowledge(self._name, partitions)
 
     def leave(self) -> None:
         if not self._left:
+            self._strike()
             self._left = True
             self._group.leave(self._name)
 

@@ -23,6 +23,7 @@ from perdure.partitions.ports import Change, Delivered, LogRecord, LogSpan, Repo
 from .hub import SimulatedHub
 
 Strike = Callable[[], None]
+READ_BATCH = 16
 
 
 class Trimmed(Protocol):
@@ -77,20 +78,24 @@ class SimulatedPublisher(MemoryPublisher):
     def publish_inbox(self, partition: int, key: str, value: bytes, delivered: Delivered | None = None) -> None:
         self._strike()
         super().publish_inbox(partition, key, value, delivered)
+        self._strike()
 
     def publish_reply(self, partition: int, key: str, value: bytes) -> None:
         self._strike()
         super().publish_reply(partition, key, value)
+        self._strike()
 
     def publish_dead_letter(
         self, key: str, value: bytes, headers: Sequence[tuple[str, bytes]], delivered: Delivered | None = None
     ) -> None:
         self._strike()
         super().publish_dead_letter(key, value, headers, delivered)
+        self._strike()
 
     def publish_snapshot(self, partition: int, key: str, value: bytes | None, delivered: Delivered) -> None:
         self._strike()
         super().publish_snapshot(partition, key, value, delivered)
+        self._strike()
 
     def _landing(self, delivered: Delivered | None) -> Callable[[int | None, str | None], None] | None:
         if delivered is None:
@@ -107,6 +112,28 @@ class SimulatedPublisher(MemoryPublisher):
         return bool(self._deliveries)
 
 
+class SimulatedSnapshots(MemorySnapshots):
+    def __init__(self, hub: SimulatedHub, publisher: SimulatedPublisher, strike: Strike) -> None:
+        super().__init__(hub, publisher)
+        self._strike = strike
+
+    def span(self, partition: int) -> LogSpan:
+        self._strike()
+        return super().span(partition)
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        return _struck(super().read(partition, start, end), self._strike)
+
+
+def _struck(records: Iterator[LogRecord], strike: Strike) -> Iterator[LogRecord]:
+    """A read that something may happen in."""
+    for count, record in enumerate(records):
+        if count % READ_BATCH == 0:
+            strike()
+        yield record
+    strike()
+
+
 class SimulatedLog(MemoryLog):
     """`partitions.ports.Log` of one process. `wake` is called when something came for it."""
 
@@ -119,7 +146,7 @@ class SimulatedLog(MemoryLog):
         self.inbox: SimulatedReader = SimulatedReader(hub, INBOX, strike)
         self.tail: SimulatedReader = SimulatedReader(hub, HISTORY, strike)
         self.publisher: SimulatedPublisher = SimulatedPublisher(hub, self)
-        self.snapshots = MemorySnapshots(hub, self.publisher)
+        self.snapshots: SimulatedSnapshots = SimulatedSnapshots(hub, self.publisher, strike)
 
     def open_history(self, partition: int) -> MemoryHistoryWriter:
         self.strike()
@@ -128,22 +155,35 @@ class SimulatedLog(MemoryLog):
         return writer
 
     def read_history(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
-        self.strike()
-        return super().read_history(partition, start, end)
+        return _struck(super().read_history(partition, start, end), self.strike)
 
     def span_history(self, partition: int) -> LogSpan:
         self.strike()
         return self._hub.span(HISTORY, partition)
 
+    def span_inbox(self, partition: int) -> LogSpan:
+        self.strike()
+        return super().span_inbox(partition)
+
+    def stable_inbox_end(self, partition: int) -> int:
+        self.strike()
+        return super().stable_inbox_end(partition)
+
+    def check_identity(self) -> None:
+        self.strike()
+        super().check_identity()
+
     def trim_inbox(self, partition: int, before: int) -> None:
         self.strike()
         self._trimmed(partition, before, of_inbox=True)
         super().trim_inbox(partition, before)
+        self.strike()
 
     def trim_history(self, partition: int, before: int) -> None:
         self.strike()
         self._trimmed(partition, before, of_inbox=False)
         super().trim_history(partition, before)
+        self.strike()
 
     def read_clock_ms(self) -> int:
         self.strike()
@@ -184,6 +224,7 @@ class Disk(MemoryStores):
         return SimulatedStore(self, partition, content, self._opened)
 
     def discard(self, partition: int) -> None:
+        self.strike()
         super().discard(partition)
         self._damaged.discard(partition)
 
