@@ -179,18 +179,23 @@ def test_the_last_line_of_a_run_that_is_interrupted_says_so_and_what_ran_until_t
     # Its own settings, so that those of a checkout around it are not looked for.
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = kafka\n")
     (tmp_path / "test_it.py").write_text(
-        "import pathlib, threading, pytest\n"
+        "import threading, pytest\n"
         "pytestmark = pytest.mark.kafka\n"
         "def test_one(): pass\n"
-        "def test_two():\n"
-        "    pathlib.Path('reached').touch()\n"
-        "    threading.Event().wait(60)\n"
+        "def test_two(): threading.Event().wait(60)\n"
         "def test_three(): pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", workers]
+    (tmp_path / "told.py").write_text(
+        "import os, pathlib, pytest\n"
+        "@pytest.hookimpl(trylast=True)\n"
+        "def pytest_runtest_logreport(report):\n"
+        "    if report.when == 'teardown' and 'PYTEST_XDIST_WORKER' not in os.environ:\n"
+        "        pathlib.Path('told').touch()\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "told", "-n", workers]
     run = subprocess.Popen([*command, "--dist", "loadfile"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not (tmp_path / "reached").exists():
+    while not (tmp_path / "told").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
     run.send_signal(signal.SIGINT)
