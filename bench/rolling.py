@@ -24,7 +24,7 @@ AWAY_SECONDS = 2.0
 SETTLED_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0
 ROUNDS = 3
-_CLASSIC = {"group.protocol": "classic", "session.timeout.ms": 45_000, "heartbeat.interval.ms": 150}
+_CLASSIC = {"group.protocol": "classic", "session.timeout.ms": 45_000, "heartbeat.interval.ms": 75}
 KINDS: Mapping[str, Mapping[str, object]] = {
     "cooperative-sticky": {**_CLASSIC, "partition.assignment.strategy": "cooperative-sticky"},
     "the same, static": {**_CLASSIC, "partition.assignment.strategy": "cooperative-sticky", "group.instance.id": "{}"},

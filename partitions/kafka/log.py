@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import structlog
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ..partitioner import partition_of
@@ -28,6 +29,7 @@ _log = structlog.get_logger("perdure.kafka")
 REPORT_SLICE_SECONDS = 0.001
 IDLE_SLICE_SECONDS = 0.02
 QUIET_FRACTION = 8
+READY_SECONDS_MAX = 2.0
 
 
 class KafkaLog:
@@ -52,9 +54,8 @@ class KafkaLog:
         self._reads = TopicReads(settings)
         self.snapshots = KafkaSnapshots(settings, self._reads)
         self._writers: list[KafkaHistoryWriter] = []
-        self._spares = SpareProducers(
-            self._history_producer, 0 if client else min(SPARES_MAX, identity.partition_count)
-        )
+        self._spares = SpareProducers(self._ready_producer, self._history_producer, let_go)
+        self._spares.keep(0 if client else min(SPARES_MAX, identity.partition_count))
         self._woken = False
         self._eventful = time.monotonic()
 
@@ -101,6 +102,13 @@ class KafkaLog:
     def _history_producer(self) -> Producer:
         return self._settings.producer(linger_ms=LINGER_MS)
 
+    def _ready_producer(self) -> Producer:
+        producer = self._history_producer()
+        # Where a connection is there early, its number comes at once; and its first append finds the partition's leader known.
+        with suppress(KafkaException):
+            producer.list_topics(self._settings.topics.history, timeout=READY_SECONDS_MAX)
+        return producer
+
     def read_history(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
         return self._reads.read(self._settings.topics.history, partition, start, end)
 
@@ -145,7 +153,6 @@ class KafkaLog:
     def wait(self, timeout_seconds: float) -> None:
         now = time.monotonic()
         deadline = now + timeout_seconds
-        self._spares.refill(now)
         while not self._look(min(self._slice(now), max(deadline - now, 0))):
             now = time.monotonic()
             if now >= deadline:
@@ -162,8 +169,7 @@ class KafkaLog:
         for writer in self._writers:
             writer.close()
         self._writers.clear()
-        for spare in self._spares.take_all():
-            let_go(spare)
+        self._spares.close()
         self.inbox.leave()
         self.tail.leave()
         self.publisher.close()

@@ -109,7 +109,7 @@ class KafkaSettings:
         defaults = {
             "session.timeout.ms": session_ms,
             # A member hears of a rebalance with its heartbeat: two of them are what a hand-over takes.
-            "heartbeat.interval.ms": min(150, session_ms // 4),
+            "heartbeat.interval.ms": min(75, session_ms // 4),
             "max.poll.interval.ms": max(600_000, session_ms),
         }
         fixed: Properties = {

@@ -1,35 +1,58 @@
-"""Producers of the history that are made before they are needed: an idempotent one cannot send before a broker has numbered it, and
-librdkafka asks for that again only half a second later where its first connection was not there yet."""
+"""Producers of the history that are made before they are needed: an idempotent one cannot send before a broker has numbered it.
+
+Rules of this file: they are made on a thread of their own, one after the other, since librdkafka asks for a number again only half a
+second later where its first connection was not there yet; who waits for an answer of the brokers finds it there.
+"""
 
 from collections import deque
 from collections.abc import Callable
+from threading import Condition, Thread
 
 from confluent_kafka import Producer
 
 SPARES_MAX = 8
-# One after the other, since who has just taken some is busy.
-REFILL_SECONDS = 0.1
 
 
 class SpareProducers:
-    """At most `count` of them, the oldest first. What is left is the caller's to end (`take_all`)."""
+    """At most `count` of them, the oldest first. `make_ready` blocks until a producer can send, or is given up on; `let_go` ends one."""
 
-    def __init__(self, make: Callable[[], Producer], count: int) -> None:
-        self._make = make
+    def __init__(
+        self, make_ready: Callable[[], Producer], make: Callable[[], Producer], let_go: Callable[[Producer], None]
+    ) -> None:
+        self._make_ready, self._make, self._let_go = make_ready, make, let_go
+        self._count = 0
+        self._ready: deque[Producer] = deque()
+        self._missing = Condition()
+
+    def keep(self, count: int) -> None:
+        """Make them, and one for each that is taken."""
         self._count = count
-        self._ready = deque(make() for _ in range(count))
-        self._refill_at = 0.0
+        if count:
+            Thread(target=self._run, name="perdure-spare-producers", daemon=True).start()
 
     def take(self) -> Producer:
-        return self._ready.popleft() if self._ready else self._make()
+        with self._missing:
+            self._missing.notify()
+            return self._ready.popleft() if self._ready else self._make()
 
-    def refill(self, now: float) -> None:
-        """Make the next one, if one is missing and its time has come."""
-        if len(self._ready) < self._count and now >= self._refill_at:
-            self._refill_at = now + REFILL_SECONDS
-            self._ready.append(self._make())
+    def close(self) -> None:
+        """Let go of all of them. One that is just being made ends by itself."""
+        with self._missing:
+            self._count = 0
+            self._missing.notify()
+        while self._ready:
+            self._let_go(self._ready.popleft())
 
-    def take_all(self) -> list[Producer]:
-        self._count, spares = 0, list(self._ready)
-        self._ready.clear()
-        return spares
+    def _run(self) -> None:
+        while True:
+            with self._missing:
+                self._missing.wait_for(lambda: len(self._ready) < self._count or not self._count)
+                if not self._count:
+                    return
+            made = self._make_ready()
+            with self._missing:
+                if self._count:
+                    self._ready.append(made)
+                    continue
+            self._let_go(made)
+            return

@@ -1,45 +1,71 @@
-"""Producers that are made ahead: the oldest first, and what is missing one after the other."""
+"""Producers that are made ahead: the oldest first, one for each that is taken, and none is left over."""
 
+import time
+from collections.abc import Callable
 from itertools import count
 from typing import cast
 
+import pytest
 from confluent_kafka import Producer
 
-from perdure.partitions.kafka.spares import REFILL_SECONDS, SpareProducers
+from perdure.partitions.kafka.spares import SpareProducers
+
+PLENTY_SECONDS = 20.0
 
 
-def numbered(wanted: int) -> tuple[SpareProducers, list[int]]:
-    made: list[int] = []
-    numbers = count()
+class Workshop:
+    """Makes numbers for producers."""
 
-    def make() -> Producer:
-        made.append(next(numbers))
-        return cast("Producer", made[-1])
+    def __init__(self) -> None:
+        self.ready: list[int] = []
+        self.in_haste: list[int] = []
+        self.let_go: list[int] = []
+        numbers = count()
 
-    return SpareProducers(make, wanted), made
+        def make(made: list[int]) -> Callable[[], Producer]:
+            def one() -> Producer:
+                made.append(next(numbers))
+                return cast("Producer", made[-1])
 
+            return one
 
-def test_the_oldest_is_taken_first_and_without_one_a_new_one_is_made() -> None:
-    spares, made = numbered(2)
-
-    assert [0, 1] == made
-    assert [0, 1, 2] == [spares.take() for _ in range(3)]
-
-
-def test_what_is_missing_is_made_one_after_the_other() -> None:
-    spares, made = numbered(3)
-    for _ in range(3):
-        spares.take()
-    for now in (1.0, 1.0, 1.0 + REFILL_SECONDS, 2.0, 3.0):
-        spares.refill(now)
-
-    assert [0, 1, 2, 3, 4, 5] == made
-    assert [3, 4, 5] == spares.take_all()
+        self.spares = SpareProducers(
+            make(self.ready), make(self.in_haste), lambda spare: self.let_go.append(cast("int", spare))
+        )
 
 
-def test_once_all_are_taken_back_none_is_made() -> None:
-    spares, made = numbered(1)
-    spares.take_all()
-    spares.refill(1.0)
+@pytest.fixture
+def workshop() -> Workshop:
+    return Workshop()
 
-    assert [0] == made
+
+def until(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PLENTY_SECONDS
+    while not done():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_the_oldest_is_taken_first_and_another_one_made_for_it(workshop: Workshop) -> None:
+    workshop.spares.keep(2)
+    until(lambda: workshop.ready == [0, 1])
+
+    assert 0 == workshop.spares.take()
+    until(lambda: workshop.ready == [0, 1, 2])
+    assert 1 == workshop.spares.take()
+    assert [] == workshop.in_haste
+    workshop.spares.close()
+
+
+def test_without_one_it_is_made_at_once(workshop: Workshop) -> None:
+    assert 0 == workshop.spares.take()
+    assert ([0], []) == (workshop.in_haste, workshop.ready)
+
+
+def test_none_is_left_over(workshop: Workshop) -> None:
+    workshop.spares.keep(3)
+    until(lambda: workshop.ready == [0, 1, 2])
+    workshop.spares.take()
+    workshop.spares.close()
+
+    until(lambda: sorted([0, *workshop.let_go]) == sorted(workshop.ready))
