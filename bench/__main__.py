@@ -18,7 +18,7 @@ from .kafka_system import kafka_engines
 from .machine import machine_description
 from .measure import BenchmarkFailed, Load, closed_loop
 from .report import Row, markdown_of, print_rows, write_rows
-from .suite import FULL, SHORT, Effort, groups_of, measure_group
+from .suite import FULL, SHORT, Effort, Group, groups_of, measure_group
 
 FIGURES = Path("build/bench.json")
 TABLE = Path("build/bench.md")
@@ -31,11 +31,17 @@ def main() -> None:
     options.add_argument("--full", dest="effort", action="store_const", const=FULL, default=FULL)
     options.add_argument("--short", dest="effort", action="store_const", const=SHORT)
     options.add_argument("--log", choices=("both", "embedded", "kafka"), default="both")
+    options.add_argument(
+        "--only", default="", metavar="JOB", help="one job alone: hello3, hello5, seq-100 or fan-out-100"
+    )
     given = options.parse_args()
     configure_logs("warning")
     console = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
+    groups = groups_of(given.effort, given.only)
+    if not groups:
+        options.error(f"--only: no job is named {given.only!r}")
     try:
-        rows = measure(given.effort, given.log, console)
+        rows = measure(groups, given.effort, given.log, console)
     except BenchmarkFailed as failed:
         console.print(f"[red]No figure is written:[/] {failed}")
         sys.exit(1)
@@ -48,17 +54,17 @@ def main() -> None:
     )
 
 
-def measure(effort: Effort, log: str, console: Console) -> Sequence[Row]:
+def measure(groups: Sequence[Group], effort: Effort, log: str, console: Console) -> Sequence[Row]:
     rows: list[Row] = []
     if log != "kafka":
-        for group in groups_of(effort):
+        for group in groups:
             rows += announced(console, measure_group(group, effort, embedded_engines, None))
     if log != "embedded":
         with ExitStack() as stack:
             broker = stack.enter_context(warm_broker())
             bare = stack.enter_context(bare_system(broker))
             closed_loop(bare, hello_job(5, "plain"), BROKER_WARM_UP, "warm")
-            for group in groups_of(effort):
+            for group in groups:
                 rows += announced(console, measure_group(group, effort, kafka_engines(broker), bare))
     return rows
 

@@ -45,7 +45,12 @@ class Group:
         return Load(min(WARM_UP_INSTANCES_MAX, self.load.instances), self.load.in_flight)
 
 
-def groups_of(effort: Effort) -> Iterator[Group]:
+def groups_of(effort: Effort, only: str = "") -> list[Group]:
+    """All of them, or those of the job of this name."""
+    return [group for group in _all_groups(effort) if only in ("", group.job(KINDS[0]).name)]
+
+
+def _all_groups(effort: Effort) -> Iterator[Group]:
     for activities in (3, 5):
         yield Group(partial(hello_job, activities), Load(effort.latency_instances, 1))
         for in_flight in (100, 400):

@@ -60,6 +60,7 @@ def test_what_is_measured_is_what_was_asked_for() -> None:
 
     assert {(f"hello{n}", in_flight, 1) for n in (3, 5) for in_flight in (1, 100, 400)} <= found
     assert {("hello5", 100, 12), ("hello5", 400, 12), ("seq-100", 10, 1), ("fan-out-100", 10, 1)} <= found
+    assert {"hello3"} == {group.job("plain").name for group in groups_of(SHORT, "hello3")}
 
 
 class Answers:
