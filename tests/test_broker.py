@@ -193,7 +193,10 @@ def test_the_last_line_of_a_run_that_is_interrupted_says_so_and_what_ran_until_t
         "        pathlib.Path('told').touch()\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "told", "-n", workers]
-    run = subprocess.Popen([*command, "--dist", "loadfile"], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
+    run = subprocess.Popen(
+        [*command, "--dist", "loadfile"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=outside
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "told").exists():
         assert time.monotonic() < deadline

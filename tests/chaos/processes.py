@@ -20,6 +20,8 @@ KILLED = -signal.SIGKILL
 _CONTEXT = get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["tests.chaos.worker"])
 _LEVELS = ("error", "critical")
+# An exit code is told once, to whoever asks first, and 255 to who asks at the same time; and each start asks for those of all.
+_ASKING = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,14 @@ class Worker:
         self._log = log
         self._variables = {**variables, "PERDURE_DIR": str(directory), "PERDURE_LOG_FORMAT": "json"}
         self._process: ForkServerProcess | None = None
-        self._reading = threading.Lock()
 
     @property
     def alive(self) -> bool:
         return self._process is not None and self._exit_code() is None
 
     def _exit_code(self) -> int | None:
-        """It is told once, to whoever asks first; so one asks at a time."""
         assert self._process is not None
-        with self._reading:
+        with _ASKING:
             return self._process.exitcode
 
     @property
@@ -64,7 +64,8 @@ class Worker:
         assert not self.alive, f"{self.name} lives"
         given = {**self._variables, **variables, VARIABLE: "" if point is None else str(point)}
         self._process = _CONTEXT.Process(target=run_forked, args=(self._log, given, self.out))
-        self._process.start()
+        with _ASKING:
+            self._process.start()
 
     def wait(self, seconds: float = PLENTY_SECONDS) -> int | None:
         """The exit code; None if it lives on."""
