@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from perdure.errors import ConfigError
-from perdure.peers import CALL_PAUSE_SECONDS, TcpPeers
+from perdure.peers import CALL_PAUSE_SECONDS, CONNECTIONS_MAX, TcpPeers
 
 PLENTY_SECONDS = 20.0
 OTHER = """
@@ -201,3 +201,24 @@ def test_a_stranger_who_speaks_or_floods_is_let_go(watcher: TcpPeers) -> None:
         with pytest.raises((ConnectionError, AssertionError)):
             assert stranger.recv(100)
         stranger.close()
+
+
+def test_beyond_so_many_connections_one_is_hung_up_on_and_has_a_place_once_another_leaves() -> None:
+    busy = TcpPeers("busy", "127.0.0.1", lambda: None)
+    host, port = busy.address.rsplit(":", 1)
+
+    def call() -> tuple[socket.socket, bytes]:
+        line = socket.create_connection((host, int(port)), PLENTY_SECONDS)
+        return line, line.recv(100)
+
+    visitors = [call() for _ in range(CONNECTIONS_MAX)]
+    late, greeting = call()
+    late.close()
+    assert ({b"busy\n"}, b"") == ({each for _, each in visitors}, greeting)
+    visitors[0][0].close()
+    until(lambda: len(busy._visitors) == CONNECTIONS_MAX - 1)
+    visitors[0] = call()
+    assert b"busy\n" == visitors[0][1]
+    for line, _ in visitors:
+        line.close()
+    busy.close()
