@@ -109,7 +109,7 @@ def test_figures_are_written_only_when_all_is_clean(
     rows: Sequence[Row],
     clean: bool,
 ) -> None:
-    def measure(effort: Effort, log: str, console: Console) -> Sequence[Row]:
+    def measure(groups: Sequence[Group], effort: Effort, log: str, console: Console) -> Sequence[Row]:
         if not clean:
             raise BenchmarkFailed("tag-0 ended twice")
         return rows
