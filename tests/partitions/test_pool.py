@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import structlog
 
+from perdure.partitions import plain_lane
 from perdure.partitions.activities import ActivityResult, ActivityTask
 from perdure.partitions.pool import LocalActivity, LocalPool, PoolSettings
 from perdure.partitions.run import Run
@@ -268,6 +269,22 @@ def test_what_one_activity_sets_in_its_context_the_next_one_does_not_see(engine:
 
     assert [b"1"] * 5 == [result.result for result in engine.results(5, 0)]
     assert [b"1"] * 5 == [result.result for result in engine.results(5, 1)]
+
+
+def test_a_bell_that_rang_too_late_for_one_wait_does_not_end_the_next_one(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain_lane, "_ESCALATE_SECONDS", PLENTY)
+    gate = threading.Event()
+    engine.plain(lambda run: b"null" if gate.wait(PLENTY) else b"false")
+    engine.pool._plain._bell.put(None)
+    engine.dispatch(*many(1, "plain"))
+    engine.pool.step()
+    threading.Timer(0.05, gate.set).start()
+
+    assert engine.pool.linger()
+    engine.pool.step()
+    assert [b"null"] == [result.result for result in engine.pool.take_results(0)]
 
 
 def test_limits_queue_what_is_too_much_and_say_so() -> None:
