@@ -78,7 +78,9 @@ def growth(memory: Sequence[int]) -> float:
 def main() -> None:
     options = argparse.ArgumentParser(prog="bench.floods", description=__doc__)
     options.add_argument("--floods", type=int, default=FLOODS, help=f"how many, three at least ({FLOODS})")
-    floods = max(options.parse_args().floods, 3)
+    floods = options.parse_args().floods
+    if floods < 3:
+        options.error(f"--floods: expected at least 3, found {floods}")
     console = Console()
     STATE.mkdir(parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="floods-", dir=STATE))
