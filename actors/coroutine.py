@@ -19,7 +19,7 @@ from .execution import Execution, ExecutionSettings, Identity
 from .executor import ContinueAsNew, Decision, InstanceHeld, RecordedTurn, turn_too_long, unknown_event
 from .failures import failure_of
 from .flags import unknown_flags
-from .guard import LoopGuard, describe_foreign, describe_raised, get_loop, raised_by_asyncio, set_loop
+from .guard import LoopGuard, describe_foreign, describe_raised, get_loop, raised_by_loop, set_loop
 from .limits import HISTORY_LIMIT_EXCEEDED
 from .orchestration import Orchestration
 from .tasks import Task
@@ -183,7 +183,7 @@ class CoroutineExecutor:
     def _raise(self, error: BaseException) -> None:
         if isinstance(error, InstanceHeld | KeyboardInterrupt):
             raise error
-        if isinstance(error, ForeignAwait) or raised_by_asyncio(error):
+        if isinstance(error, ForeignAwait) or raised_by_loop(error):
             self._hold(str(error) if isinstance(error, ForeignAwait) else describe_raised(error), "foreign-await")
         if isinstance(error, TurnInterrupted):
             raise turn_too_long(self.execution.limits.turn_seconds_max)

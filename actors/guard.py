@@ -10,6 +10,7 @@ import sys
 # Only where asyncio keeps its running loop: nothing here runs one.
 from asyncio.events import _get_running_loop, _set_running_loop
 from collections.abc import Callable
+from inspect import iscoroutine
 from types import FrameType
 from typing import Any, NoReturn, cast
 
@@ -51,10 +52,21 @@ _INSTEAD = {
     "wrap_future": _THREAD,
     "Lock": "an orchestration runs one step at a time and needs no lock",
     "Semaphore": "await fewer tasks at a time, or limit the activity",
+    # What of anyio has another name.
+    "create_task_group": _TOGETHER,
+    "CancelScope": _IN_TIME,
+    "move_on_after": _IN_TIME,
+    "move_on_at": _IN_TIME,
+    "fail_after": _IN_TIME,
+    "fail_at": _IN_TIME,
+    "run_sync": _THREAD,
+    "current_time": "use ctx.current_utc_datetime",
     "run": "await the coroutine itself",
     "Runner": "await the coroutine itself",
     "BaseEventLoop": "await the coroutine itself",
 }
+# Libraries of a loop. Those beside asyncio do not ask the guard, but for the current task, and give up where there is none.
+_LOOPS = frozenset({"asyncio", "anyio", "sniffio", "trio"})
 _OTHERWISE = "sockets, pipes, processes and threads belong in an activity: await ctx.call_activity(...)"
 NEVER_COMES = (
     "an orchestration awaits only what its ctx makes (ctx.call_activity, ctx.call_sub_orchestrator, ctx.create_timer, "
@@ -86,7 +98,8 @@ class LoopGuard:
         self.refuse(name)
 
     def create_task(self, coroutine: Any, **_options: Any) -> NoReturn:
-        coroutine.close()  # else Python warns that it was never awaited
+        if iscoroutine(coroutine):  # a task of ours is none
+            coroutine.close()  # else Python warns that it was never awaited
         self.refuse("create_task")
 
 
@@ -102,7 +115,11 @@ def _called_of_asyncio() -> str:
 
 
 def _is_asyncio(frame: FrameType) -> bool:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0] == "asyncio"
+    return _package(frame) == "asyncio"
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def describe_foreign(awaited: object) -> str:
@@ -117,22 +134,23 @@ def describe_foreign(awaited: object) -> str:
 
 
 def describe_raised(error: BaseException) -> str:
-    """What asyncio raised of itself, and what to write instead."""
+    """What a loop's library raised of itself, and what to write instead."""
     frames = error.__traceback__
-    called = ""
+    library = called = ""
     while frames is not None:
-        if _is_asyncio(frames.tb_frame):
-            called = called or frames.tb_frame.f_code.co_qualname
+        package = _package(frames.tb_frame)
+        if not called and package in _LOOPS:
+            library, called = package, frames.tb_frame.f_code.co_qualname
         frames = frames.tb_next
-    name = called.partition(".")[0]
-    return f"the orchestration called asyncio's {called}, which raised {error!r}: {_INSTEAD.get(name, NEVER_COMES)}"
+    advice = _INSTEAD.get(called.partition(".")[0], NEVER_COMES if library == "asyncio" else _OTHERWISE)
+    return f"the orchestration called {library}'s {called}, which raised {error!r}: {advice}"
 
 
-def raised_by_asyncio(error: BaseException) -> bool:
-    """True if an exception comes out of asyncio itself, which no orchestration has a use for."""
+def raised_by_loop(error: BaseException) -> bool:
+    """True if an exception comes out of a loop's library itself, which no orchestration has a use for."""
     frames = error.__traceback__
     if frames is None:
         return False
     while frames.tb_next is not None:
         frames = frames.tb_next
-    return _is_asyncio(frames.tb_frame)
+    return _package(frames.tb_frame) in _LOOPS

@@ -9,6 +9,9 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from datetime import timedelta
 from typing import Any
 
+import anyio
+import anyio.to_thread
+import httpx
 import pytest
 
 from perdure import App, OrchestrationCanceled, OrchestrationContext, Task
@@ -87,6 +90,10 @@ async def shield(ctx: OrchestrationContext) -> None:
 
 async def create_task(ctx: OrchestrationContext) -> None:
     await asyncio.create_task(step())
+
+
+async def create_task_of_ours(ctx: OrchestrationContext) -> None:
+    await asyncio.create_task(echo_of(ctx))  # type: ignore[arg-type]
 
 
 async def ensure_future(ctx: OrchestrationContext) -> None:
@@ -169,6 +176,29 @@ async def subprocess(ctx: OrchestrationContext) -> None:
     await asyncio.create_subprocess_exec("true")
 
 
+async def anyio_sleep(ctx: OrchestrationContext) -> None:
+    await anyio.sleep(1)
+
+
+async def anyio_group(ctx: OrchestrationContext) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(step)
+
+
+async def anyio_timeout(ctx: OrchestrationContext) -> None:
+    with anyio.fail_after(1):
+        await echo_of(ctx)
+
+
+async def anyio_thread(ctx: OrchestrationContext) -> None:
+    await anyio.to_thread.run_sync(print)
+
+
+async def http(ctx: OrchestrationContext) -> None:
+    async with httpx.AsyncClient() as client:
+        await client.get("http://127.0.0.1:1/")
+
+
 class Foreign:
     def __await__(self) -> Generator[str, None, None]:
         yield "hello"
@@ -202,6 +232,7 @@ TRAPS: list[tuple[Code, str, str]] = [
     (as_completed, "asyncio's as_completed", TOGETHER),
     (shield, "asyncio's shield", TOGETHER),
     (create_task, "asyncio's create_task", TOGETHER),
+    (create_task_of_ours, "asyncio's create_task", TOGETHER),
     (ensure_future, "asyncio's ensure_future", TOGETHER),
     (task_group, "asyncio's TaskGroup", TOGETHER),
     (wait_for, "asyncio's wait_for", IN_TIME),
@@ -220,6 +251,11 @@ TRAPS: list[tuple[Code, str, str]] = [
     (loop_inside, "run_until_complete, which raised", "await the coroutine itself"),
     (connection, "asyncio's open_connection", "belong in an activity"),
     (subprocess, "asyncio's create_subprocess_exec", "belong in an activity"),
+    (anyio_sleep, "anyio's sleep", TIMER),
+    (anyio_group, "anyio's create_task_group", TOGETHER),
+    (anyio_timeout, "anyio's fail_after", IN_TIME),
+    (anyio_thread, "anyio's run_sync", THREAD),
+    (http, "the orchestration called", "belong in an activity"),
     (foreign, "awaited 'hello'", OURS),
     (yields_list, "yielded a list", "yield when_all([...])"),
     (yields_nothing, "a bare yield", OURS),
