@@ -18,7 +18,7 @@ import structlog
 from perdure.actors.failures import failure_of
 from perdure.schemas.events import NULL, Failure
 
-from .loop_end import end_loop
+from .loop_end import end_loop, is_collected
 from .loop_watch import LoopWatch
 from .ports import Clock
 from .run import FOREVER, Run
@@ -156,9 +156,9 @@ class AsyncLane:
         result, failure = NULL, None
         try:
             result = await cast("Awaitable[bytes]", run.invoke(run))
-        except GeneratorExit:
-            raise
         except BaseException as error:  # noqa: BLE001 - an activity's SystemExit ends the activity, not the worker
+            if is_collected(error, task):
+                raise
             failure = failure_of(error)
         run.cancel_async = None
         self._ended(run, result, failure)

@@ -25,3 +25,8 @@ def _wait(loop: asyncio.AbstractEventLoop, tasks: "Collection[asyncio.Task[Any]]
     if tasks:
         # Not `wait_for`, which waits for what it cancels.
         loop.run_until_complete(asyncio.wait(tasks, timeout=max(until - loop.time(), 0.05)))
+
+
+def is_collected(error: BaseException, task: "asyncio.Task[Any]") -> bool:
+    """True if `error`, which `task` met, says that Python closes the task's coroutine, and not that something in it raised that."""
+    return isinstance(error, GeneratorExit) and asyncio.current_task(task.get_loop()) is not task

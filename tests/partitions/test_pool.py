@@ -145,7 +145,9 @@ def test_an_unknown_name_runs_nothing_and_fails_nothing(engine: Engine) -> None:
     assert [ActivityResult(replace(TASK, name="nowhere"), unknown=True)] == engine.results(1)
 
 
-@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("no"), SystemExit(3), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()]
+)
 @pytest.mark.parametrize("name", ["plain", "async"])
 def test_whatever_an_activity_raises_is_its_failure(engine: Engine, name: str, error: BaseException) -> None:
     def fail(run: Run) -> bytes:

@@ -206,6 +206,29 @@ def test_an_activity_may_be_faked_by_an_exception(error: Any) -> None:
     assert ("OSError", ["Ada"]) == (failure.cause.type, faked.calls)
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), asyncio.CancelledError(), GeneratorExit()])
+def test_whatever_an_activity_raises_is_its_failure_as_on_a_worker(error: BaseException) -> None:
+    raising = App()
+
+    @raising.activity
+    def plain() -> None:
+        raise error
+
+    @raising.activity
+    async def later() -> None:
+        await asyncio.sleep(0)
+        raise error
+
+    @raising.orchestration
+    async def calls(ctx: OrchestrationContext, name: str) -> None:
+        await ctx.call_activity(name)
+
+    with run(raising) as env:
+        for name in ("plain", "later"):
+            with pytest.raises(OrchestrationFailed, match=type(error).__name__):
+                env.run(calls, name)
+
+
 def test_nobody_starts_an_instance_of_a_blank_id_and_one_that_a_log_holds_is_still_there_to_ask() -> None:
     with run(app) as env:
         with pytest.raises(InvalidRequest, match="must not be blank: '  '"):

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import Any, cast
 
 from perdure.actors.activity import ActivityContext
 from perdure.actors.app import App
 from perdure.actors.failures import failure_of
 from perdure.partitions.activities import ActivityResult, ActivityTask, Attempt, PoolCounts
-from perdure.partitions.loop_end import end_loop
+from perdure.partitions.loop_end import end_loop, is_collected
 from perdure.schemas.events import NEVER, NULL, Failure
 
 from .clock import VirtualClock
@@ -175,11 +175,14 @@ class InlinePool:
 
 
 async def _outcome(work: _Work) -> _End:
+    task = cast("asyncio.Task[_End]", asyncio.current_task())
     try:
         return await work, None
-    except (KeyboardInterrupt, GeneratorExit):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - as for a plain function
+        if is_collected(error, task):
+            raise
         return NULL, failure_of(error)
 
 
