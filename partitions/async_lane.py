@@ -156,7 +156,7 @@ class AsyncLane:
         result, failure = NULL, None
         try:
             result = await cast("Awaitable[bytes]", run.invoke(run))
-        except BaseException as error:  # noqa: BLE001 - an activity's SystemExit ends the activity, not the worker
+        except BaseException as error:
             if is_collected(error, task):
                 raise
             failure = failure_of(error)

@@ -180,7 +180,7 @@ async def _outcome(work: _Work) -> _End:
         return await work, None
     except KeyboardInterrupt:
         raise
-    except BaseException as error:  # noqa: BLE001 - as for a plain function
+    except BaseException as error:
         if is_collected(error, task):
             raise
         return NULL, failure_of(error)
