@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from perdure.schemas.codec import UnknownFormat, WireError, decode_envelope, decode_manifest, extend_digest
 from perdure.schemas.records import RecordKind, SnapshotManifest
 
-from .ports import Log, SnapshotTopic
+from .ports import Log, LogRecord, SnapshotTopic
 from .state import STORE_FORMAT
 
 SNAPSHOTS_KEPT = 2
@@ -69,13 +69,22 @@ def read_shelf(topic: SnapshotTopic, partition: int) -> Shelf:
     seen: dict[str, tuple[int, bytes | None]] = {}
     while end > span.start:
         start = max(span.start, end - size)
-        window = {text_of(record.key): (record.offset, record.value) for record in topic.read(partition, start, end)}
+        window = {
+            text_of(record.key): (record.offset, _looked_at(record)) for record in topic.read(partition, start, end)
+        }
         # The windows go from the end to the start, and the latest record of a key is the one that counts.
         seen = {**window, **seen}
         if len([key for key, (_, value) in seen.items() if value and key.endswith(_MANIFEST)]) >= SNAPSHOTS_KEPT:
             break
         end, size = start, 4 * size
     return _shelf_of(partition, seen)
+
+
+def _looked_at(record: LogRecord) -> bytes | None:
+    """A manifest whole; of a piece only that it is there, since all of them together are a store."""
+    if record.value is None or text_of(record.key).endswith(_MANIFEST):
+        return record.value
+    return record.value[:1]
 
 
 def _shelf_of(partition: int, seen: dict[str, tuple[int, bytes | None]]) -> Shelf:

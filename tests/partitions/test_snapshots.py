@@ -1,5 +1,7 @@
 """Snapshots on the hub's topic: what a machine with an empty disk recovers from, and what it refuses (R14)."""
 
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -10,15 +12,17 @@ import structlog
 from perdure.partitions import download
 from perdure.partitions.download import Entries
 from perdure.partitions.memory import Fate, FaultScript, MemoryHub, MemoryStore, MemoryStores, Reporting
-from perdure.partitions.ports import LogRecord, LogSpan, LogUnavailable
-from perdure.partitions.snapshots import Shelf, read_shelf
+from perdure.partitions.ports import Delivered, LogRecord, LogSpan, LogUnavailable
+from perdure.partitions.snapshots import Shelf, chunk_key, manifest_key, read_shelf
 from perdure.partitions.upload import Upload
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import decode_manifest, encode_chunk, encode_manifest
+from perdure.schemas.records import SnapshotManifest
 from perdure.schemas.writer import put_bytes
 from tests.partitions.cluster import Cluster, Member
 from tests.partitions.test_retention import begin_everything, content, end_everything
 
+PIECE_BYTES = 250_000
 KEEPING: dict[str, Any] = {
     "snapshot_records_min": 40,
     "checkpoint_turns_max": 20,
@@ -348,3 +352,34 @@ def test_an_upload_is_of_the_store_as_it_was_when_it_began() -> None:
     assert upload.manifest is not None
 
     assert upload.manifest.entries < len(list(holdings.store.scan(b"", b"\xff")))
+
+
+class LargeShelf:
+    """A topic with one snapshot of so many pieces, each made when it is read (`partitions.ports.SnapshotTopic`)."""
+
+    record_bytes_max = PIECE_BYTES
+
+    def __init__(self, pieces: int) -> None:
+        self._manifest = SnapshotManifest("c", "t", 0, 1, 2, bytes(16), 2, bytes(16), chunks=pieces, entries=1)
+
+    def publish(self, partition: int, key: str, value: bytes | None, delivered: Delivered) -> None: ...
+
+    def span(self, partition: int) -> LogSpan:
+        return LogSpan(0, self._manifest.chunks + 1)
+
+    def read(self, partition: int, start: int, end: int) -> Iterator[LogRecord]:
+        for offset in range(start, min(end, self._manifest.chunks)):
+            yield LogRecord(offset, chunk_key(0, 2, offset).encode(), bytes(PIECE_BYTES), 0)
+        if end > self._manifest.chunks:
+            yield LogRecord(self._manifest.chunks, manifest_key(0, 2).encode(), encode_manifest(self._manifest), 0)
+
+
+def test_looking_what_is_there_keeps_no_snapshot_in_memory() -> None:
+    tracemalloc.start()
+    found = read_shelf(LargeShelf(1_000), 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert [1_000] == [kept.manifest.chunks for kept in found.kept]
+    assert () == found.stray
+    assert peak < 20 * PIECE_BYTES
