@@ -15,14 +15,19 @@ from .run import FOREVER, Deadlines, Invoke, Run
 _CLOSE_GRACE_SECONDS = 1.0
 
 
+def _whole(failure: Failure) -> Failure:
+    return failure
+
+
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
     """Limits of one process. Beyond `async_max` and `plain_max` activities are queued; from `queued_max` on no new work should
-    be begun (R10)."""
+    be begun (R10). `tell` is what may be kept of a failure, whose words are the activity's: they stand in the history for good."""
 
     async_max: int = 1_000
     plain_max: int = 64
     queued_max: int = 1_000
+    tell: Callable[[Failure], Failure] = _whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +178,8 @@ class LocalPool:
     def _report(self, run: Run, result: bytes, failure: Failure | None) -> None:
         self._forget(run.task)
         self._reported += 1
+        if failure is not None:
+            failure = self._settings.tell(failure)
         self._results.setdefault(run.task.partition, []).append(ActivityResult(run.task, result, failure))
 
     def _give_up(self, run: Run) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from ..ports import SettingRefused
@@ -24,6 +24,7 @@ _NONE: Properties = MappingProxyType({})
 MESSAGE_BYTES_DEFAULT = 1_048_000
 BATCH_BYTES_DEFAULT = 1_000_000
 SESSION_MS_DEFAULT = 6_000
+_UNKNOWN = "No such configuration property"
 # What a record needs besides its value: headers of record and batch, and a key of any sensible length.
 RECORD_OVERHEAD_BYTES = 8_192
 
@@ -141,6 +142,22 @@ class KafkaSettings:
             return kind({**common, **defaults, **own, **fixed, "error_cb": self.refusals.note}, logger=LOGGER)
         except (KafkaException, TypeError, ValueError) as error:
             raise SettingRefused(f"[kafka] cannot be used: {_reason(error)}{_unreadable(own)}") from error
+
+
+def find_unknown(properties: Properties) -> list[str]:
+    """The names that the client does not know: slips, of which nobody can say whether they were meant to name a secret."""
+    return [name for name, value in properties.items() if not _is_known(name, value)]
+
+
+def _is_known(name: str, value: str | float) -> bool:
+    """Asked of a client that has this property alone, and so no broker to go to."""
+    try:
+        Producer({name: value}, logger=LOGGER)
+    except KafkaException as error:
+        return error.args[0].code() != KafkaError._INVALID_ARG or _UNKNOWN not in error.args[0].str()
+    except (TypeError, ValueError, AttributeError):  # a kind of value that this property does not take
+        return True
+    return True
 
 
 def _reason(error: Exception) -> str:

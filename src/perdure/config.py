@@ -156,7 +156,9 @@ def is_secret(key: str) -> bool:
 
 def secrets_of(settings: Settings) -> list[str]:
     """The values that nothing may show."""
-    return [settings.token, *(str(value) for name, value in settings.kafka.items() if is_secret(name))]
+    who, _, _ = settings.url.partition("://")[2].rpartition("@")
+    kafka = (str(value) for name, value in settings.kafka.items() if is_secret(name))
+    return [secret for secret in (settings.token, who, *kafka) if secret]
 
 
 def _found(key: str, value: Any) -> str:
@@ -216,8 +218,9 @@ def _flattened(table: Any, file: Path, prefix: str = "") -> dict[str, KafkaValue
         elif isinstance(value, str | int | float | bool):
             found[name] = value
         else:
+            # Not the value: the name may be that of a secret with a slip in it.
             raise ConfigError(
-                f"{file}: [kafka] {name} must be a string, number or boolean, found {_found(name, value)}"
+                f"{file}: [kafka] {name} must be a string, number or boolean, found a {type(value).__name__}"
             )
     return found
 

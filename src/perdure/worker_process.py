@@ -29,6 +29,7 @@ from .connection import kafka_settings_of
 from .errors import ConfigError
 from .health import HealthServer
 from .logs import start_logs
+from .masking import masked_failure
 from .peers import TcpPeers
 from .processes import stop_on_signals
 from .worker import Worker, WorkerSettings
@@ -135,7 +136,7 @@ def worker_settings(
         retention_seconds=settings.retention.total_seconds() or None,
         replay_always=replay_always,
     )
-    pool = PoolSettings(settings.activities_async_max, settings.activities_plain_max)
+    pool = PoolSettings(settings.activities_async_max, settings.activities_plain_max, tell=masked_failure)
     return WorkerSettings(owner, pool, drain_seconds=settings.drain_timeout)
 
 

@@ -61,6 +61,18 @@ def test_what_is_fixed_is_refused_with_its_reason_and_what_librdkafka_does_not_k
     assert 'No such configuration property: "linger"' in unknown.err
 
 
+def test_what_a_slip_in_the_name_of_a_secret_was_to_hold_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "perdure.toml").write_text('[kafka]\nssl.keystore.pasword = "canary-file"\nlinger.ms = 5\n')
+    for options in ([], ["--json"]):
+        done = perdure_here("config", *options, cwd=tmp_path, PERDURE_KAFKA_SASL_PASWORD="canary-variable")
+
+        assert 2 == done.code
+        assert "canary" not in done.out + done.err
+        assert "has no property ssl.keystore.pasword, sasl.pasword" in done.err
+        assert "linger.ms" in done.out
+        assert "5" in done.out
+
+
 def test_a_configuration_that_cannot_be_read_is_an_error_of_every_command(tmp_path: Path) -> None:
     (tmp_path / "perdure.toml").write_text("hub = \n")
     for command in (["config"], ["list"], ["dev"], ["worker"], ["hub", "create"]):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -20,9 +21,10 @@ from perdure.client import Client
 from perdure.config import Settings, load_settings, secrets_of
 from perdure.errors import ConfigError, HubUnavailable
 from perdure.logs import configure_logs
-from perdure.masking import MASK, masked, visible
+from perdure.masking import MASK, masked, masked_failure, visible
 from perdure.partitions.kafka import KafkaSettings
 from perdure.partitions.kafka.client_logs import LOGGER
+from perdure.schemas.events import Failure
 from tests.e2e.workers import PLENTY_SECONDS, until
 from tests.ports import free_ports
 from tests.secured import SecuredBroker
@@ -164,13 +166,21 @@ def test_no_log_line_answer_or_metric_of_a_running_dev_shows_a_secret(tmp_path: 
                 assert httpx.codes.CREATED == begun.status_code, begun.text
                 ended = http.get(f"/v1/instances/{form}/result", params={"wait": 20})
                 assert "FAILED" == ended.json()["status"]
-                for path in ("/metrics", "/readyz", "/healthz", "/openapi.json", "/v1/nothing", "/v1/instances/none"):
+                assert f"401 from http://{MASK}@example.org for Bearer {MASK}" in ended.text
+                seen = ("/v1/instances", f"/v1/instances/{form}", f"/v1/instances/{form}/history")
+                for path in ("/metrics", "/readyz", "/healthz", "/openapi.json", "/v1/nothing", "/v1/none", *seen):
                     check_clean(http.get(path).text)
+            check_clean(ended.text)
+            for verb in ("get", "history", "list"):
+                check_clean(run(tmp_path, verb, *([form] if verb != "list" else [])))
+            check_clean(Path(f"/proc/{process.pid}/cmdline").read_text() if Path("/proc").exists() else "")
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
         assert "worker.draining" in log.read_text(), log.read_text()
         check_clean(log.read_text())
+        kept = [file for file in (tmp_path / ".perdure").rglob("*") if file.is_file()]
+        assert [] == [(file, each) for file in kept for each in EVERY if each.encode() in file.read_bytes()]
 
 
 @pytest.mark.kafka
@@ -199,6 +209,7 @@ def test_a_client_that_tells_all_about_its_connections_does_not_tell_its_passwor
         "token = 12345678\n",
         'token = ["canary-token-1"]\n',
         '[kafka]\nsasl.password = ["canary-sasl-2"]\n',
+        '[kafka]\nsasl.pasword = ["canary-sasl-2"]\n',
         'kafka = "sasl.password=canary-sasl-2"\n',
         "[kafka]\nssl.key.password = 2026-01-01\n",
     ],
@@ -289,6 +300,44 @@ def test_text_of_others_begins_no_line_of_its_own_in_the_log(stream: io.StringIO
     assert [0, 1, 2] == [at for at, line in enumerate(lines) if not line.startswith("    ")]
 
 
+PEM = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANcanaryC\nBKcwggSjAgEAcanaryE\n-----END PRIVATE KEY-----\n"
+
+
+@pytest.mark.parametrize("as_json", [True, False], ids=["json", "text"])
+@pytest.mark.parametrize("secret", ['"canary"\\slash', "'canary'", "kä-canary", "'\"canary\\ö", PEM, "%canary/&="])
+def test_a_secret_is_masked_however_it_is_written(stream: io.StringIO, secret: str, as_json: bool) -> None:
+    """JSON and Python escape what is in it, an address does, and a key in PEM comes line by line."""
+    settings = load_settings({}, {"PERDURE_KAFKA_SSL_KEY_PEM": secret}).settings
+    assert [secret] == secrets_of(settings)
+    configure_logs(json=as_json, stream=stream)
+    for log in (structlog.get_logger().error, logging.getLogger("somebody").error):
+        log(f"given {secret} {secret!r} {[secret, 'it is']!r} {json.dumps({'key': secret})} {quote(secret, safe='')}")
+        for error in (ValueError(secret), KeyError(secret), OSError(2, "no such file", secret)):
+            try:
+                raise error
+            except (ValueError, KeyError, OSError) as raised:
+                log("failed", exc_info=raised)
+    structlog.get_logger().error("failed", value=secret, values={"key": [secret]})
+
+    assert MASK in stream.getvalue()
+    assert "canary" not in stream.getvalue()
+
+
+def test_what_is_kept_of_a_failure_is_masked_and_has_its_form_still() -> None:
+    load_settings({}, {"PERDURE_TOKEN": "canary-token", "PERDURE_KAFKA_SASL_PASSWORD": 'canary"]'})
+    cause = Failure("KeyError", "'canary-token'", "at canary-token", details=b'["canary-token", 1]')
+    failure = Failure("ValueError", "as it was", "at 1", cause, retriable=False, details=b'["canary"]')
+
+    kept = Failure("KeyError", f"'{MASK}'", f"at {MASK}", details=f'["{MASK}", 1]'.encode())
+    assert Failure("ValueError", "as it was", "at 1", kept, retriable=False) == masked_failure(failure)
+
+
+def test_of_two_secrets_the_longer_one_is_masked_whole() -> None:
+    load_settings({}, {"PERDURE_TOKEN": "common-beginning", "PERDURE_KAFKA_SASL_PASSWORD": "common-beginning-canary"})
+
+    assert f"{MASK} and {MASK}" == masked("common-beginning-canary and common-beginning")
+
+
 def test_what_is_masked_is_the_secret_and_nothing_else() -> None:
     load_settings({}, {"PERDURE_TOKEN": "a-secret-of-ours", "PERDURE_KAFKA_SASL_PASSWORD": "short"})
 
@@ -297,6 +346,14 @@ def test_what_is_masked_is_the_secret_and_nothing_else() -> None:
         "see https://me:pass@example.org/a@b and me@example.org"
     )
     assert "http://example.org/@x" == masked("http://example.org/@x")
+    assert f"http://{MASK}@example.org" == masked("http://me:p@ss@example.org")
+
+
+def test_a_password_that_breaks_its_address_is_masked_as_well() -> None:
+    load_settings({}, {"PERDURE_URL": "http://me:canary/sla@sh@127.0.0.1:1"})
+
+    check_clean(masked("http://me:canary/sla@sh@127.0.0.1:1 is no address"))
+    assert "canary" not in masked("no port in 'http://me:canary/sla@sh@127.0.0.1:1'")
 
 
 def test_every_character_that_is_not_seen_as_itself_is_shown_as_an_escape() -> None:

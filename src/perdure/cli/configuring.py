@@ -1,11 +1,13 @@
 """`perdure config`: the values in force, and where they came from."""
 
+from collections.abc import Collection
 from dataclasses import fields
 from typing import Any
 
 import typer
 
 from perdure.config import Loaded, Settings, is_secret, written
+from perdure.errors import ConfigError
 from perdure.masking import MASK, masked
 
 from .command import command
@@ -26,7 +28,8 @@ def config(loaded: Loaded, json: Json = False) -> None:
 
     from .output import note, plain, print_json, print_table, quoted
 
-    rows = [*_rows(loaded)]
+    unknown = _unknown(loaded)
+    rows = [*_rows(loaded, unknown)]
     if json:
         print_json({name: {"value": value, "source": source} for name, value, source, _ in rows})
     else:
@@ -43,9 +46,23 @@ def config(loaded: Loaded, json: Json = False) -> None:
         note(f"no settings of perdure's: {quoted(', '.join(others))}")
     if loaded.settings.kafka:
         kafka_settings(loaded.settings.hub, loaded.settings.brokers, loaded.settings.kafka)
+    if unknown:
+        raise ConfigError(
+            f"[kafka] librdkafka has no property {', '.join(unknown)}; what was given is not shown, since the name of a secret may have a "
+            "slip in it"
+        )
 
 
-def _rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:
+def _unknown(loaded: Loaded) -> Collection[str]:
+    """Properties that librdkafka does not have."""
+    if not loaded.settings.kafka:
+        return ()
+    from perdure.partitions.kafka.settings import find_unknown
+
+    return find_unknown(loaded.settings.kafka)
+
+
+def _rows(loaded: Loaded, unknown: Collection[str]) -> list[tuple[str, Any, str, str]]:
     """Name, value, source and meaning of every setting."""
     rows: list[tuple[str, Any, str, str]] = []
     for each in fields(Settings):
@@ -53,7 +70,8 @@ def _rows(loaded: Loaded) -> list[tuple[str, Any, str, str]]:
             value = written(getattr(loaded.settings, each.name))
             rows.append((each.name, _masked(each.name, value), loaded.sources[each.name], each.metadata["help"]))
     for name, value in sorted(loaded.settings.kafka.items()):
-        rows.append((f"kafka.{name}", _masked(name, value), loaded.sources[f"kafka.{name}"], "librdkafka's"))
+        shown = MASK if name in unknown else _masked(name, value)
+        rows.append((f"kafka.{name}", shown, loaded.sources[f"kafka.{name}"], "librdkafka's"))
     return rows
 
 
