@@ -144,6 +144,8 @@ def test_list_filters_and_pages(dev: RunningDev) -> None:
     assert [] == ids("--held")
     assert [] == ids("--from", "+1h")
     assert names[::-1] == ids("--to", "+1h", "--not-held")
+    assert names[::-1] == ids("--from", "-1h")
+    assert [] == ids("--to", "-1h")
     first = dev("list", "--prefix", prefix, "--limit", "2", "--json").json
     assert [names[0]] == ids("--limit", "2", "--after", first["next"])
     table = dev("list", "--prefix", prefix, "--limit", "2")
@@ -192,6 +194,26 @@ def test_of_many_each_is_asked_and_the_code_is_that_of_the_first_refusal(dev: Ru
     assert (8, 5) == (done.code, forced.code)
     assert "terminate it first" in done.err
     assert f"purged: {here}" in forced.err
+
+
+@pytest.mark.parametrize(
+    "verb", [["raise", "ID", "note"], ["suspend"], ["resume"], ["cancel"], ["terminate"], ["purge", "--force"]]
+)
+def test_a_program_is_told_what_was_done_and_what_was_refused(dev: RunningDev, verb: list[str]) -> None:
+    here, gone = new_id(), new_id()
+    dev("start", "listen", "--id", here)
+    if "ID" in verb:
+        outcomes = [dev(*(name if each == "ID" else each for each in verb), "--json") for name in (here, gone)]
+    else:
+        outcomes = [dev(*verb, here, gone, "--json")]
+    told = [each.json for each in outcomes]
+
+    assert [here] == [name for each in told for name in each["done"]]
+    (refused,) = [each for one in told for each in one["refused"]]
+    assert (gone, "instance-not-found", True) == (
+        refused["instance_id"], refused["code"], f"no instance '{gone}'" in refused["detail"],
+    )  # fmt: skip
+    assert 5 == outcomes[-1].code
 
 
 def test_a_failure_is_told_with_its_causes_and_exits_1(dev: RunningDev) -> None:
@@ -280,7 +302,7 @@ def test_an_unknown_orchestration_is_held_and_told(dev: RunningDev) -> None:
         (["list", "--tag", "a=1", "--tag", "a=2"], 2, "--tag a is given twice, as '1' and as '2'"),
         (["start", "welcome", "--event", "go"], 2, "--event wants NAME=VALUE"),
         (["start", "welcome", "--at", "tomorrow"], 2, "a time is ISO 8601"),
-        (["start", "welcome", "--at", "+99999999d"], 2, "beyond the year 9999"),
+        (["start", "welcome", "--at", "+99999999d"], 2, "not within the years 1 to 9999"),
         (["wait", "x", "--timeout", "nan"], 2, "a time-out is a number of seconds"),
         (["wait", "x", "--timeout", "-1"], 2, "a time-out is a number of seconds"),
         (["get", "\udcff"], 2, "printable"),

@@ -1,4 +1,4 @@
-"""`perdure cancel`, `terminate`, `suspend`, `resume` and `purge`: of one instance or of many."""
+"""`perdure raise`, of one instance; `cancel`, `terminate`, `suspend`, `resume` and `purge`, of one or of many."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -7,9 +7,10 @@ import typer
 
 from perdure.config import Loaded
 from perdure.errors import PerdureError
+from perdure.masking import masked
 
 from .command import command, exit_code_of, say_error
-from .starting import complete_id
+from .starting import Id, Input, Json, complete_id, read_json
 
 Ids = Annotated[list[str], typer.Argument(help="The instances' ids.", metavar="ID...", autocompletion=complete_id)]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
@@ -19,6 +20,7 @@ _PROGRESS_FROM = 5
 def register(app: typer.Typer) -> None:
     panel = "Instances"
     for name, act in (
+        ("raise", raise_event),
         ("cancel", cancel),
         ("terminate", terminate),
         ("suspend", suspend),
@@ -29,9 +31,23 @@ def register(app: typer.Typer) -> None:
 
 
 @command()
-def cancel(loaded: Loaded, instance_ids: Ids, reason: Reason = "") -> int:
+def raise_event(
+    loaded: Loaded,
+    instance_id: Id,
+    event: Annotated[str, typer.Argument(help="The event's name; case does not matter.", metavar="EVENT")],
+    input: Input = None,  # noqa: A002 - the flag's name
+    json: Json = False,
+) -> int:
+    """Raise an external event on an instance."""
+    payload = read_json(input, "--input")
+    done = f"raised {event!r} on"
+    return _each(loaded, [instance_id], done, lambda one: one.raise_event(event, payload), json=json)
+
+
+@command()
+def cancel(loaded: Loaded, instance_ids: Ids, reason: Reason = "", json: Json = False) -> int:
     """Ask instances to stop, so that they can compensate."""
-    return _each(loaded, instance_ids, "cancel asked", lambda one: one.cancel(reason))
+    return _each(loaded, instance_ids, "cancel asked:", lambda one: one.cancel(reason), json=json)
 
 
 @command()
@@ -40,21 +56,22 @@ def terminate(
     instance_ids: Ids,
     reason: Annotated[str, typer.Option("--reason", help="Why; it becomes the result.")] = "",
     recursive: Annotated[bool, typer.Option("--recursive/--alone", help="Their children too.")] = True,
+    json: Json = False,
 ) -> int:
     """End instances without asking them."""
-    return _each(loaded, instance_ids, "terminated", lambda one: one.terminate(reason, recursive=recursive))
+    return _each(loaded, instance_ids, "terminated:", lambda one: one.terminate(reason, recursive=recursive), json=json)
 
 
 @command()
-def suspend(loaded: Loaded, instance_ids: Ids, reason: Reason = "") -> int:
+def suspend(loaded: Loaded, instance_ids: Ids, reason: Reason = "", json: Json = False) -> int:
     """Let instances decide nothing until they are resumed."""
-    return _each(loaded, instance_ids, "suspended", lambda one: one.suspend(reason))
+    return _each(loaded, instance_ids, "suspended:", lambda one: one.suspend(reason), json=json)
 
 
 @command()
-def resume(loaded: Loaded, instance_ids: Ids, reason: Reason = "") -> int:
+def resume(loaded: Loaded, instance_ids: Ids, reason: Reason = "", json: Json = False) -> int:
     """Let instances go on, or try again what holds them."""
-    return _each(loaded, instance_ids, "resumed", lambda one: one.resume(reason))
+    return _each(loaded, instance_ids, "resumed:", lambda one: one.resume(reason), json=json)
 
 
 @command()
@@ -62,19 +79,21 @@ def purge(
     loaded: Loaded,
     instance_ids: Ids,
     force: Annotated[bool, typer.Option("--force", help="Running ones too.")] = False,
+    json: Json = False,
 ) -> int:
     """Forget instances that have ended."""
-    return _each(loaded, instance_ids, "purged", lambda one: one.purge(force=force))
+    return _each(loaded, instance_ids, "purged:", lambda one: one.purge(force=force), json=json)
 
 
-def _each(loaded: Loaded, instance_ids: Sequence[str], done: str, act: Callable[[Any], None]) -> int:
+def _each(loaded: Loaded, instance_ids: Sequence[str], done: str, act: Callable[[Any], None], *, json: bool) -> int:
     """Ask each in turn; go on after a refusal. The exit code is that of the first one."""
     from rich.progress import track
 
     from .clients import client_of
-    from .output import errors, note, quoted
+    from .output import errors, note, print_json, quoted
 
     code = 0
+    outcomes: dict[str, list[Any]] = {"done": [], "refused": []}
     shown = errors().is_terminal and len(instance_ids) >= _PROGRESS_FROM
     each = track(instance_ids, "asking", console=errors(), transient=True) if shown else instance_ids
     with client_of(loaded) as client:
@@ -83,7 +102,13 @@ def _each(loaded: Loaded, instance_ids: Sequence[str], done: str, act: Callable[
                 act(client.instance(instance_id))
             except PerdureError as error:
                 say_error(str(error))
+                outcomes["refused"].append(
+                    {"instance_id": instance_id, "code": error.code, "detail": masked(str(error))}
+                )
                 code = code or exit_code_of(error)
             else:
-                note(f"{done}: {quoted(instance_id)}")
+                note(f"{quoted(done)} {quoted(instance_id)}")
+                outcomes["done"].append(instance_id)
+    if json:
+        print_json(outcomes)
     return code

@@ -1,4 +1,4 @@
-"""`perdure start`, `perdure wait` and `perdure raise`."""
+"""`perdure start` and `perdure wait`, and the flags that commands share."""
 
 import json
 import re
@@ -33,7 +33,6 @@ def register(app: typer.Typer) -> None:
     panel = "Instances"
     app.command("start", rich_help_panel=panel)(start)
     app.command("wait", rich_help_panel=panel)(wait)
-    app.command("raise", rich_help_panel=panel)(raise_event)
 
 
 def complete_if_exists(incomplete: str) -> list[str]:
@@ -192,23 +191,6 @@ def _finish(awaited: Any, timeout: float | None, *, json: bool) -> int:
     return 0
 
 
-@command()
-def raise_event(
-    loaded: Loaded,
-    instance_id: Id,
-    event: Annotated[str, typer.Argument(help="The event's name; case does not matter.", metavar="EVENT")],
-    input: Input = None,  # noqa: A002 - the flag's name
-) -> None:
-    """Raise an external event on an instance."""
-    from .clients import client_of
-    from .output import note, quoted
-
-    payload = read_json(input, "--input")
-    with client_of(loaded) as client:
-        client.instance(instance_id).raise_event(event, payload)
-    note(f"raised {quoted(repr(event))} on {quoted(instance_id)}")
-
-
 def read_json(text: str | None, flag: str) -> Any:
     """The value of a JSON flag. Raises ConfigError."""
     if text is None:
@@ -237,16 +219,18 @@ def _refuse_constant(name: str) -> Any:
 
 
 def read_time(text: str) -> datetime:
-    """A point in time, or `+10m`. Raises ConfigError."""
-    if span := re.fullmatch(r"\+(\d+(?:\.\d+)?)([smhd])", text):
+    """A point in time, `+10m` or `-1h`. Raises ConfigError."""
+    if span := re.fullmatch(r"([+-]\d+(?:\.\d+)?)([smhd])", text):
         try:
             return datetime.now(UTC) + timedelta(**{_SPANS[span[2]]: float(span[1])})
         except OverflowError:
-            raise ConfigError(f"{text} from now is beyond the year 9999") from None
+            raise ConfigError(f"{text} from now is not within the years 1 to 9999") from None
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"a time is ISO 8601, as 2026-01-31T12:00Z, or a span, as +10m; found {text!r}") from None
+        raise ConfigError(
+            f"a time is ISO 8601, as 2026-01-31T12:00Z, or a span from now, as +10m or -1h; found {text!r}"
+        ) from None
     return moment if moment.tzinfo is not None else moment.astimezone()
 
 
