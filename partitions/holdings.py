@@ -1,20 +1,21 @@
 """Holdings: everything of a partition that its owner works with while it owns it, made from what recovery restored."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
 from perdure.actors.executor import Executor
 from perdure.actors.limits import Limits
-from perdure.schemas.codec import decode_inbound
+from perdure.schemas.codec import WireError, decode_inbound
 from perdure.schemas.events import ExecutionStarted
 from perdure.schemas.messages import Inbound, TaskLost
 from perdure.schemas.records import DEAD_LETTER
 
 from .activities import ActivityPool
 from .archive import Archive
+from .catch_up import PartitionRefused
 from .durations import Durations
 from .fold import Fold
 from .instances import Instances, SlotBounds
@@ -185,17 +186,27 @@ class Holdings:
     def _restore_outbox(self) -> None:
         for key, message in self.store.scan(OUTBOX, end_of(OUTBOX)):
             target, sequence = parse_outbox_key(key)
-            name = "" if target == DEAD_LETTER else decode_inbound(message).instance_id
-            if target == DEAD_LETTER:
-                name = dict(decode_dead_letter(message)[0]).get("perdure-instance", b"").decode()
-            self.outbox.offer(target, sequence, name, message)
+            with self._of_the_history(sequence):
+                self.outbox.offer(target, sequence, _receiver_of(target, message), message)
 
     def read_locals(self) -> list[tuple[int, Inbound]]:
         """Sends to ourselves that no turn has taken."""
-        return [
-            (int.from_bytes(key[1:], "big"), decode_inbound(message))
-            for key, message in self.store.scan(LOCAL, end_of(LOCAL))
-        ]
+        locals_: list[tuple[int, Inbound]] = []
+        for key, message in self.store.scan(LOCAL, end_of(LOCAL)):
+            sequence = int.from_bytes(key[1:], "big")
+            with self._of_the_history(sequence):
+                locals_.append((sequence, decode_inbound(message)))
+        return locals_
+
+    @contextmanager
+    def _of_the_history(self, sequence: int) -> Iterator[None]:
+        """What is sent was decided by whoever may write the history, which is checked as everything is that is read there."""
+        try:
+            yield
+        except (WireError, ValueError, AssertionError) as error:
+            raise PartitionRefused(
+                f"the history of partition {self.partition} says to send what no owner would, as number {sequence}: {error}"
+            ) from error
 
     def read_lost(self) -> tuple[list[Inbound], list[Inbound]]:
         """Activities that an owner before us dispatched and that are not running here: those to dispatch again at once, and
@@ -226,3 +237,10 @@ class Holdings:
             self.instances.close()
         finally:
             self.store.close()
+
+
+def _receiver_of(target: int, message: bytes) -> str:
+    """The instance that a send is for. Raises WireError, ValueError."""
+    if target == DEAD_LETTER:
+        return dict(decode_dead_letter(message)[0]).get("perdure-instance", b"").decode()
+    return decode_inbound(message).instance_id
