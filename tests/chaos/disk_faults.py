@@ -1,11 +1,16 @@
 """What happens to the state directories of workers, between two lives of theirs or under one."""
 
 import asyncio
+import re
 from collections.abc import Mapping
 
 from .disks import damage, lose
 from .processes import Expected, Worker
 from .stage import Fault, Stage
+
+# A store is written once a checkpoint is due, and its process may just be starting.
+FELT_SECONDS_MAX = 30.0
+_FULL = r"cannot be used|cannot use|No space left|IO error|StoreUnavailable|StoreCorrupt"
 
 
 async def lose_disk(stage: Stage) -> None:
@@ -53,11 +58,20 @@ def _has_disk(stage: Stage, worker: Worker) -> bool:
 
 
 async def fill_disk(stage: Stage) -> None:
-    if stage.disk is not None:
-        stage.disk.fill()
-        stage.count("disk.full")
-        await asyncio.sleep(4)
-        stage.disk.clear()
+    """It is full until the process that has it says so, and for a while after that."""
+    disk = stage.disk
+    if disk is None:
+        return
+    (worker,) = (each for each in stage.workers if _has_disk(stage, each))
+    before = len(worker.said())
+    disk.fill()
+    for _ in range(round(FELT_SECONDS_MAX / 0.2)):
+        await asyncio.sleep(0.2)
+        if re.search(_FULL, worker.said()[before:]):
+            stage.count("disk.full")
+            await asyncio.sleep(2)
+            break
+    disk.clear()
 
 
 async def forbid_writes(stage: Stage) -> None:
@@ -86,7 +100,6 @@ OF_DISKS: Mapping[str, Fault] = {
     "disk.swapped": swap_disks,
 }
 OF_SMALL_DISKS: Mapping[str, Fault] = {"disk.full": fill_disk, "disk.read-only": forbid_writes}
-_FULL = r"cannot be used|cannot use|No space left|IO error|StoreUnavailable|StoreCorrupt"
 EXPECTED: Mapping[str, Expected] = {
     "disk.full": {r"partition\.closed|partition\.crashed|partition\.close_failed|store\.discard_failed": _FULL},
     "disk.read-only": {r"worker\.refused": "Read-only file system"},
