@@ -172,6 +172,7 @@ class Holdings:
             parts.log.snapshots, partition, recovered.store, settings.snapshot_records_min, self._count_snapshot
         )
         self.intake = Intake(settings.inbox_topic, partition, self.identity, recovered.state, settings.limits)
+        self.intake.bytes_max = max(self.intake.bytes_max, parts.log.record_bytes_max)
         self._restore_outbox()
 
     def _count_snapshot(self) -> None:

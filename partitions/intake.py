@@ -20,6 +20,7 @@ from .foreign import decode_foreign
 from .partitioner import partition_of
 from .ports import HubIdentity, LogRecord
 from .state import PartitionState
+from .topics import LETTER_BYTES_MAX
 
 
 class Kind(Enum):
@@ -61,6 +62,8 @@ class Intake:
         self._moved: dict[tuple[str, int], SourceMark] = {}
         self.mark = confirmed.inbox_mark
         self._arrived = confirmed.inbox_mark - 1
+        self.bytes_max = LETTER_BYTES_MAX
+        """What a record may have. A batch of the largest size may be so well compressed that it is a thousand times that in memory."""
         self.gaps: dict[tuple[str, int], int] = {}
         """Sources of which a later message came than the next one, and the sequence that is missing. One that stays is an alarm (R7)."""
 
@@ -98,8 +101,9 @@ class Intake:
         except (WireError, ValueError) as error:
             return Taken(Kind.UNREADABLE, record.offset, record, reason=str(error))
         try:
+            self._check_size(record)
             self._admission.check_envelope(inbound)
-        except ValueError as error:
+        except (WireError, ValueError) as error:
             return Taken(Kind.UNREADABLE, record.offset, record, None, str(error), inbound.origin)
         return self._place(record, inbound)
 
@@ -108,7 +112,14 @@ class Intake:
             raise WireError("inbox message", "a value", "none")
         if record.value[:1] == INBOX_MARK:
             return decode_inbound(record.value)
+        self._check_size(record)
         return decode_foreign(record.value, f"{self._topic}-{self._partition}-{record.offset}")
+
+    def _check_size(self, record: LogRecord) -> None:
+        """After the origin of a message of ours, so that those behind it are taken; before any JSON is read."""
+        size = len(record.value or b"")
+        if size > self.bytes_max:
+            raise WireError("inbox message", f"at most {self.bytes_max} bytes", f"{size} bytes")
 
     def _unreadable(self, record: LogRecord, error: UnreadableBody) -> Taken:
         """What a newer build of ours sent has its place among the others, so that those behind it are taken (R7)."""

@@ -12,8 +12,13 @@ import orjson
 from perdure.schemas.records import DEAD_LETTER, Cursor
 
 from .ports import BufferFull, Publisher
+from .topics import LETTER_BYTES_MAX
 
 RESEND_PAUSE_MS = 500
+# What a topic of dead letters takes, with room for the headers.
+KEPT_BYTES_MAX = LETTER_BYTES_MAX - 65_536
+CUT = "cut"
+"""The header that says how many bytes there were."""
 
 
 class _Target:
@@ -115,8 +120,11 @@ class Outbox:
 
 
 def encode_dead_letter(reason: str, value: bytes | None, headers: dict[str, str]) -> bytes:
-    """A dead letter as a send: its headers as one JSON line, then the original bytes."""
-    return orjson.dumps({"reason": reason, **headers}) + b"\n" + (value or b"")
+    """A dead letter as a send: its headers as one JSON line, then the original bytes; of too many the first ones, and how many there were."""
+    value = value or b""
+    if len(value) > KEPT_BYTES_MAX:
+        value, headers = value[:KEPT_BYTES_MAX], {**headers, CUT: str(len(value))}
+    return orjson.dumps({"reason": reason, **headers}) + b"\n" + value
 
 
 def decode_dead_letter(message: bytes) -> tuple[list[tuple[str, bytes]], bytes]:

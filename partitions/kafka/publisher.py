@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from ..outbox import CUT
 from ..ports import BufferFull, Delivered
 from .history import let_go
 from .records import error_of
@@ -17,7 +18,7 @@ from .settings import KafkaSettings
 
 _log = structlog.get_logger("perdure.kafka")
 Headers = Sequence[tuple[str, bytes]]
-_CUT = "perdure-cut"
+_CUT = f"perdure-{CUT}"
 _LETTER_OVERHEAD_BYTES = 1_024
 
 
@@ -49,7 +50,8 @@ class KafkaPublisher:
             _log.error(
                 "dead letter cut short", topic=self._topics.dead_letter, bytes=len(value), bytes_kept=max(room, 0)
             )
-            value, headers = value[: max(room, 0)], [*headers, (_CUT, str(len(value)).encode())]
+            cut = [] if _CUT in dict(headers) else [(_CUT, str(len(value)).encode())]
+            value, headers = value[: max(room, 0)], [*headers, *cut]
         self._send(self._topics.dead_letter, 0, key, value, delivered, headers)
 
     def publish_snapshot(self, partition: int, key: str, value: bytes | None, delivered: Delivered) -> None:

@@ -6,8 +6,6 @@ import subprocess
 from pathlib import Path
 from random import Random
 
-DAMAGED = ("*.sst", "MANIFEST-*", "CURRENT", "FORMAT")
-
 
 def lose(directory: Path) -> bool:
     """Everything is gone, as on a new machine."""

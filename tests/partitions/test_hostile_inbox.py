@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from perdure.audit import audit_records, read_log
 from perdure.audit.report import Blame
+from perdure.partitions.topics import LETTER_BYTES_MAX
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import encode_inbound
 from perdure.schemas.messages import Body, Inbound, Query, QueryKind, ReplyCode, ReplyTo
@@ -127,3 +128,32 @@ def test_forged_origins_with_huge_sequences_hold_nobody_up() -> None:
 
     assert {"parent", *children} == set(cluster.ended())
     assert 50 == member[home].counts.out_of_order
+
+
+@pytest.mark.parametrize("head", [b"\0", b'{"start": "order", "id": "a", "input": "', b"[" * 1_000])
+def test_what_a_small_batch_was_blown_up_to_is_cut_and_fills_no_log(head: bytes) -> None:
+    """A megabyte of compressed zeros may be gigabytes: neither is all of it read, nor does it go into the history."""
+    cluster, _ = owned()
+    blown_up = head + b"0" * 30_000_000
+    cluster.put(blown_up, 1)
+    assert serves(cluster, "good")
+    ((headers, value),) = cluster.dead_letters()
+
+    assert (str(len(blown_up)), blown_up[: len(value)]) == (headers["perdure-cut"], value)
+    assert f"at most {LETTER_BYTES_MAX} bytes" in headers["perdure-reason"]
+    written = sum(len(record.value or b"") for record in cluster.hub.journal("history", 1).read(0, 1 << 40))
+    assert len(value) < written < LETTER_BYTES_MAX
+
+
+def test_a_message_of_ours_that_is_too_large_is_refused_and_those_behind_it_are_taken() -> None:
+    """Whose workers are told of a larger limit sends larger ones; they have their place in the sequence (R7)."""
+    cluster, member = owned()
+    home = cluster.home_of("b")
+    topic = cluster.hub.identity.history_topic_id
+    large = ms.RaiseEvent("go", b'"%s"' % (b"x" * LETTER_BYTES_MAX))
+    for sequence, body in ((1, large), (2, ms.Start("idle"))):
+        cluster.put(encode_inbound(Inbound("b", cast("Body", body), origin=ms.Origin(topic, 1 - home, sequence))), home)
+    cluster.settle()
+
+    assert "b" in cluster.ended()
+    assert [1, 0] == [member[home].counts.dead_letters, member[home].counts.out_of_order]
