@@ -190,6 +190,7 @@ def test_the_sdist_holds_real_files_where_the_repository_has_links(built: Path) 
 
     assert links == []
     assert {f"src/perdure/{layer}/__init__.py" for layer in PACKAGE_FOLDERS} <= names
+    assert [name for name in names if name.startswith("tests/")] == [], "a part of the tests, which runs nowhere"
 
 
 def test_the_package_runs_from_the_wheel_alone(built: Path, tmp_path: Path) -> None:

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure import App, OrchestrationContext, TaskCanceledError, ValueRefused, when_all, when_any
+from perdure import (
+    App,
+    OrchestrationCanceled,
+    OrchestrationContext,
+    TaskCanceledError,
+    ValueRefused,
+    when_all,
+    when_any,
+)
 from perdure.errors import InstanceFinished, InstanceNotFound, OrchestrationFailed
 from perdure.schemas import messages as ms
 from perdure.testing import Environment, run
@@ -78,6 +86,29 @@ def test_a_cancelled_wait_takes_no_event() -> None:
         handle = env.start("code")
         handle.raise_event("go", 1)
         assert [True, True, "the wait for event 'go' was cancelled", 1] == handle.result()
+
+
+@pytest.mark.parametrize("give_up", [False, True])
+@pytest.mark.parametrize("cancel", [False, True])
+def test_a_wait_that_is_left_behind_takes_the_next_event_unless_it_is_given_up(cancel: bool, give_up: bool) -> None:
+    async def code(ctx: OrchestrationContext) -> list[Any]:
+        left = ctx.wait_for_external_event("go")
+        with suppress(OrchestrationCanceled):
+            await when_any([left, ctx.create_timer(SECOND)])
+        if give_up:
+            left.cancel()
+        return [await ctx.wait_for_external_event("go"), left.is_complete and not left.is_cancelled]
+
+    with run(app_of(code)) as env:
+        handle = env.start("code")
+        if cancel:
+            handle.cancel("not now")
+        else:
+            env.advance(2 * SECOND)
+        handle.raise_event("go", 1)
+        if not give_up:
+            handle.raise_event("go", 2)
+        assert ([1, False] if give_up else [2, True]) == handle.result()
 
 
 def test_a_wait_with_a_timeout_ends_at_its_time_and_its_event_is_for_the_next_wait() -> None:
