@@ -56,7 +56,8 @@ def configure_logs(level: str = "info", *, json: bool | None = None, stream: Tex
 
 
 def start_logs(settings: Settings) -> None:
-    """Write logs as the configuration wants them."""
+    """Write logs as the configuration wants them, each line with the hub, also before it is found."""
+    PLACE.hub = settings.hub
     configure_logs(settings.log_level, json={"json": True, "text": False}.get(settings.log_format))
 
 

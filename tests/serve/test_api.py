@@ -1,6 +1,7 @@
 """The HTTP API as a program of another language meets it: plain requests, problems, and who may come in."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 from perdure.client import AsyncClient
 from perdure.errors import ConfigError
 from perdure.serve import ApiServer, check_address, create_api
+from perdure.serve import server as server_module
 from perdure.serve.models import HistoryModel, InstanceModel, PageModel, ProblemModel, StartedModel, TurnModel
 from perdure.serve.server import bind
 from tests.client.hub import RunningHub
+from tests.e2e.workers import until
 from tests.serve.described import described
 
 
@@ -35,6 +38,22 @@ def http(hub: RunningHub) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=server.url, timeout=20) as client:
         yield described(client)
     server.close()
+
+
+def test_who_waits_while_the_api_stops_is_told_to_ask_again(
+    hub: RunningHub, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(http, name="listen", instance_id="outlives-the-api")
+    monkeypatch.setattr(server_module, "STOP_SECONDS", 0.2)
+    server = serve(hub, "")
+    with httpx.Client(base_url=server.url, timeout=60) as client, ThreadPoolExecutor(1) as waiting:
+        answer = waiting.submit(client.get, "/v1/instances/outlives-the-api/result", params={"wait": 50})
+        until(lambda: bool(server._server.server_state.tasks))
+        server.close()
+        told = answer.result()
+
+    assert (503, "urn:perdure:problem:no-answer") == (told.status_code, told.json()["type"])
+    assert "Retry-After" in told.headers
 
 
 def start(http: httpx.Client, **body: Any) -> httpx.Response:

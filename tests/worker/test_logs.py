@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from perdure.logs import configure_logs
+from perdure.config import Settings
+from perdure.logs import configure_logs, start_logs
 from perdure.partitions.place import PLACE
 
 
@@ -41,6 +42,17 @@ def test_a_line_of_the_engine_says_hub_partition_instance_and_turn(stream: io.St
         name: line[name] for name in ("hub", "partition", "instance", "turn", "seconds")
     }
     assert ("turn.slow", "info") == (line["event"], line["level"])
+
+
+def test_a_line_says_the_hub_also_before_it_is_found(stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    PLACE.hub = ""
+    start_logs(Settings(hub="orders", log_format="json"))
+    structlog.get_logger().warning("worker.waiting")
+    logging.getLogger("perdure.kafka").error("connection refused")
+    threading.Thread(target=lambda: structlog.get_logger().info("elsewhere")).run()
+    said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+    assert ["orders"] * 3 == [line["hub"] for line in said]
 
 
 def test_what_the_standard_library_logs_has_the_same_form(stream: io.StringIO) -> None:

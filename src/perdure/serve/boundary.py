@@ -6,6 +6,7 @@ routed before its escapes are read, so that an instance id may hold a slash; wha
 hears only that it did.
 """
 
+import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -18,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from perdure.actors.limits import DEFAULT_LIMITS
-from perdure.errors import Unauthorized
+from perdure.errors import NoAnswer, Unauthorized
 from perdure.loopback import is_loopback
 
 from .description import STYLE_HASH
@@ -93,6 +94,10 @@ class Boundary:
         refusal = self._refuse(scope["path"], headers)
         try:
             await (refusal or self._app)(inner, _limited(receive), note)
+        except asyncio.CancelledError:
+            if status:
+                raise
+            await _STOPPING(inner, receive, note)  # the server stops, and has waited for this one long enough
         except Exception:
             _log.exception("request.failed", method=scope["method"], path=inner["path"])
             if status:
@@ -140,6 +145,7 @@ def _place(origin: str) -> str:
         return ""
 
 
+_STOPPING = problem_of(NoAnswer("the API stops, and does not know whether this was done; ask again, with the same key"))
 _FAILED = problem(500, "Internal error", "the request failed inside; the server's log says how", "internal")
 
 
