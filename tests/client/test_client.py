@@ -301,6 +301,9 @@ def test_bad_input_is_refused_before_anything_is_sent(client: Client) -> None:
     for name, value in wrong.items():
         with pytest.raises(InvalidRequest, match="found"):
             client.start(echo, 1, **{name: value})
+    for policy in ({}, {"if_exists": "return"}):
+        with pytest.raises(InvalidRequest, match="replace_statuses go with if_exists=replace; found"):
+            client.start(echo, 1, replace_statuses=["RUNNING"], **policy)  # type: ignore[arg-type]
 
 
 def test_where_nobody_answers_a_start_is_unknown_and_safe_to_repeat(way: Way) -> None:

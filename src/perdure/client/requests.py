@@ -143,8 +143,7 @@ def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: s
         check_payload(payload, f"the input of {name!r}"),
         _checked_tags(options.get("tags") or {}),
         start_at_ms=0 if start_at is None else max(0, milliseconds_of(start_at, "start_at")),
-        reuse=_REUSE[_if_exists(options.get("if_exists", IfExists.REJECT))],
-        reuse_statuses=tuple(int(status) for status in statuses_of(options.get("replace_statuses", ()))),
+        **_reuse(options.get("if_exists", IfExists.REJECT), options.get("replace_statuses", ())),
         events=tuple((each.name, each.input) for each in map(_start_event, events)),
         tell_end=options.get("tell_end", True),
     )
@@ -310,6 +309,18 @@ def checked_reason(reason: str) -> str:
     with _refusing():
         check_reason(reason)
     return reason
+
+
+class _Reuse(TypedDict):
+    reuse: ReusePolicy
+    reuse_statuses: tuple[int, ...]
+
+
+def _reuse(if_exists: IfExists | str, replace_statuses: "Sequence[Status | str]") -> _Reuse:
+    policy, statuses = _if_exists(if_exists), tuple(int(status) for status in statuses_of(replace_statuses))
+    if statuses and policy != IfExists.REPLACE:
+        raise InvalidRequest(f"replace_statuses go with if_exists=replace; found if_exists={policy.value}")
+    return {"reuse": _REUSE[policy], "reuse_statuses": statuses}
 
 
 def _if_exists(value: IfExists | str) -> IfExists:
