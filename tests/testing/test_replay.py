@@ -83,6 +83,16 @@ def test_what_is_no_history_is_refused(tmp_path: Path, content: Any) -> None:
             replay(App(), file)
 
 
+@pytest.mark.parametrize("kept", [slice(1, None), slice(0, 0)])
+def test_a_history_without_its_beginning_is_refused(saved: Path, kept: slice) -> None:
+    """There would be nothing to replay, and nothing found."""
+    history = json.loads(saved.read_text())
+    history["turns"] = history["turns"][kept]
+
+    with pytest.raises(ValueError, match="no whole history: its first event is not ExecutionStarted"):
+        replay(App(), history)
+
+
 def test_a_list_in_another_order_is_another_input_and_a_set_never_is() -> None:
     def packs(*items: str) -> App:
         app = App()

@@ -8,6 +8,7 @@ from perdure.actors.app import App
 from perdure.audit.decisions import Decisions
 from perdure.client.views import decode_json
 from perdure.errors import PerdureError
+from perdure.schemas import events as ev
 from perdure.schemas.records import TurnBody
 from perdure.schemas.views import turn_from_json
 
@@ -26,12 +27,14 @@ def replay(app: App, source: str | Path | Mapping[str, Any]) -> None:
     """Run `app` over a history that `perdure history ID --json` saved: a file, or what it holds. Every decision is compared, its
     input too. Raises ReplayFailed, and ValueError where the source is no history."""
     saved: Any = source if isinstance(source, Mapping) else _read(Path(source))
+    name = "this" if isinstance(source, Mapping) else source
     try:
         instance_id = saved["instance"]["instance_id"]
         turns = [turn_from_json(turn) for turn in saved["turns"]]
     except (KeyError, TypeError) as error:
-        name = "this" if isinstance(source, Mapping) else source
         raise ValueError(f"{name} is no history as `perdure history ID --json` saves it: {error!r}") from error
+    if not turns or not turns[0].events or not isinstance(turns[0].events[0], ev.ExecutionStarted):
+        raise ValueError(f"{name} is no whole history: its first event is not ExecutionStarted")
     decisions = Decisions(app)
     for turn in turns:
         decisions.take(instance_id, turn.offset, TurnBody(turn.time_ms, decided=turn.decided, events=turn.events))
