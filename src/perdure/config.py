@@ -93,6 +93,10 @@ class Settings:
         default_factory=lambda: _EMPTY, metadata={"help": "librdkafka properties"}, repr=False
     )
 
+    def __post_init__(self) -> None:
+        """Every process that is given settings hides what is secret in them, however it came by them."""
+        hide(secrets_of(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
@@ -129,7 +133,6 @@ def load_settings(
     if sources["dir"] == "default":
         values["dir"] = _default_directory(file, directory or Path.cwd())
     settings = Settings(**values, kafka=MappingProxyType(kafka))
-    hide(secrets_of(settings))
     _check(settings, {name: _place(name, source) for name, source in sources.items()})
     return Loaded(settings, sources, file, ignored)
 

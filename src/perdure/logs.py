@@ -15,6 +15,7 @@ from perdure.partitions.place import PLACE
 from .config import Settings
 from .masking import masked, visible
 
+_log = structlog.get_logger("perdure.logs")
 # An exception's frames hold whatever the code had in hand, passwords and payloads too; only their places are told.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
 
@@ -59,6 +60,20 @@ def start_logs(settings: Settings) -> None:
     """Write logs as the configuration wants them, each line with the hub, also before it is found."""
     PLACE.hub = settings.hub
     configure_logs(settings.log_level, json={"json": True, "text": False}.get(settings.log_format))
+    threading.excepthook = tell_end_of_thread
+    sys.unraisablehook = tell_unraisable
+
+
+def tell_end_of_thread(end: threading.ExceptHookArgs) -> None:
+    """What ends a thread is a line of the log as any other; Python by itself writes it as it is."""
+    if end.exc_type is not SystemExit:
+        name = end.thread.name if end.thread is not None else ""
+        _log.error("thread.failed", thread=name, exc_info=end.exc_value)
+
+
+def tell_unraisable(fault: "sys.UnraisableHookArgs") -> None:
+    """The same for what nobody can be told, as of a finalizer."""
+    _log.error("unraisable", of=f"{fault.object!r:.200}", exc_info=fault.exc_value)
 
 
 def add_place(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -183,6 +183,54 @@ def test_no_log_line_answer_or_metric_of_a_running_dev_shows_a_secret(tmp_path: 
         assert [] == [(file, each) for file in kept for each in EVERY if each.encode() in file.read_bytes()]
 
 
+CHILD = """
+import multiprocessing, os
+from perdure import App
+
+if multiprocessing.parent_process() is not None:
+    raise ValueError("in a child: " + os.environ["PERDURE_TOKEN"])
+app = App()
+"""
+THREADS = """
+import gc, os, threading
+from perdure.config import load_settings
+from perdure.logs import start_logs
+
+class Wicked:
+    def __del__(self):
+        fail()
+
+def fail():
+    raise ValueError("told by nobody: " + os.environ["PERDURE_TOKEN"])
+
+start_logs(load_settings().settings)
+thread = threading.Thread(target=fail, name="a-thread")
+thread.start()
+thread.join()
+Wicked()
+gc.collect()
+"""
+
+
+def test_a_worker_among_several_hides_what_its_parent_hides(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(CHILD)
+    told = run(tmp_path, "--debug", "worker", "app:app", "--processes", "2", PERDURE_BROKERS="127.0.0.1:1")
+
+    assert f"in a child: {MASK}" in told
+    check_clean(told)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_ends_a_thread_or_a_finalizer_is_told_without_secrets(tmp_path: Path, form: str) -> None:
+    environment = {**os.environ, **CANARIES, "PERDURE_LOG_FORMAT": form}
+    command = [sys.executable, "-c", THREADS]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert 2 == done.stderr.count(f"told by nobody: {MASK}"), done.stderr
+    assert all(word in done.stderr for word in ("thread.failed", "a-thread", "unraisable", "__del__"))
+    check_clean(done.stderr)
+
+
 @pytest.mark.kafka
 def test_a_client_that_tells_all_about_its_connections_does_not_tell_its_password(
     secured_broker: SecuredBroker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
