@@ -109,7 +109,7 @@ class Intake:
 
     def _decode(self, record: LogRecord) -> Inbound:
         if record.value is None:
-            raise WireError("inbox message", "a value", "none")
+            raise WireError("inbox message", "a value", "none, or a batch that the client cannot unpack")
         if record.value[:1] == INBOX_MARK:
             return decode_inbound(record.value)
         self._check_size(record)

@@ -16,6 +16,8 @@ _KEPT = {
     "retention.bytes": "-1",
     "unclean.leader.election.enable": "false",
 }
+# Anybody may write there. Unpacked by the broker a batch has no more than `max.message.bytes`; packed, 5 KB may come to gigabytes.
+_UNPACKED = {"compression.type": "uncompressed"}
 # A dead letter is a record of another topic, whole, and what is said of it.
 LETTER_BYTES_MAX = 2 << 20
 _DEAD_LETTERS = {
@@ -77,7 +79,7 @@ class HubTopics:
     def settings(self) -> Mapping[str, Mapping[str, str]]:
         """What each topic is created with."""
         return {
-            self.inbox: _KEPT,
+            self.inbox: {**_KEPT, **_UNPACKED},
             self.history: _KEPT,
             self.snapshots: _SNAPSHOTS,
             self.replies: _REPLIES,

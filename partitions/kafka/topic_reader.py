@@ -7,6 +7,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from ..ports import LogRecord, LogSpan, LogTruncated, LogUnavailable, beyond_end
+from .batches import find_batch_end, is_packed_up
 from .history import span_of
 from .records import record_of
 from .refusals import concerns_reader, describe_refusal, is_unauthorized
@@ -75,7 +76,10 @@ class KafkaTopicReader:
         for message in messages:
             partition = message.partition()
             if (error := message.error()) is not None:
-                self._take_error(partition, error)
+                if self._committed and partition in self._positions and is_packed_up(error):
+                    taken.extend(self._pass_over(partition, error))
+                else:
+                    self._take_error(partition, error)
                 continue
             record = record_of(message)
             # What the client had fetched before a close, pause or reopening is not for us.
@@ -134,6 +138,29 @@ class KafkaTopicReader:
             # The client goes on by itself; a trouble that lasts shows as the inbox's lag.
             _log.warning("topic trouble", topic=self._topic, partition=partition, error=error.str())
 
+    def _pass_over(self, partition: int, error: KafkaError) -> Sequence[tuple[int, LogRecord]]:
+        """A record without a value in the place of a batch that nobody can unpack, so that what stands behind it is read."""
+        first = self._positions[partition]
+        try:
+            end = self.read_end(partition, self._settings)
+            behind = find_batch_end(self._settings, self._topic, partition, first, end)
+        except LogUnavailable as trouble:  # the client tries again by itself
+            _log.warning("topic trouble", topic=self._topic, partition=partition, error=str(trouble))
+            return ()
+        if behind == first:
+            return ()
+        _log.error(
+            "batch passed over", topic=self._topic, partition=partition, start=first, end=behind, error=error.str()
+        )
+        self._open_again(partition, behind)
+        return ((partition, LogRecord(behind - 1, None, None, 0)),)
+
+    def _open_again(self, partition: int, offset: int) -> None:
+        paused = partition in self._paused
+        self.open(partition, offset)
+        if paused:
+            self.pause(partition)
+
     def _restart(self, partition: int) -> None:
         """Go on from the log's start where the position is below it; beyond the end something was lost, and that is for the caller."""
         assert self._consumer is not None
@@ -150,7 +177,4 @@ class KafkaTopicReader:
             return
         if position < span.start:
             _log.error("topic records gone", topic=self._topic, partition=partition, start=position, end=span.start)
-        paused = partition in self._paused
-        self.open(partition, max(position, span.start))
-        if paused:
-            self.pause(partition)
+        self._open_again(partition, max(position, span.start))
