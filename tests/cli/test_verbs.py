@@ -302,6 +302,7 @@ def test_an_unknown_orchestration_is_held_and_told(dev: RunningDev) -> None:
         (["list", "--tag", "a=1", "--tag", "a=2"], 2, "--tag a is given twice, as '1' and as '2'"),
         (["start", "welcome", "--event", "go"], 2, "--event wants NAME=VALUE"),
         (["start", "welcome", "--at", "tomorrow"], 2, "a time is ISO 8601"),
+        (["start", "welcome", "--timeout", "5"], 2, "--timeout goes with --wait"),
         (["start", "welcome", "--at", "+99999999d"], 2, "not within the years 1 to 9999"),
         (["wait", "x", "--timeout", "nan"], 2, "a time-out is a number of seconds"),
         (["wait", "x", "--timeout", "-1"], 2, "a time-out is a number of seconds"),

@@ -107,6 +107,9 @@ def test_a_start_that_is_repeated_with_its_request_id_is_done_once(client: Clien
     again = client.start(listen, instance_id=name, request_id=request)
 
     assert first.started == again.started
+    unnamed = [client.start(listen, request_id=f"{request}-unnamed") for _ in range(2)]
+    assert unnamed[0].started == unnamed[1].started
+    assert 1 == len(client.list(prefix=unnamed[0].id))
 
 
 def test_the_same_start_asked_twice_at_once_is_answered_twice_and_done_once(way: Way) -> None:

@@ -103,6 +103,8 @@ def start(
     from .clients import client_of
     from .output import note, quoted
 
+    if timeout is not None and not wait:
+        raise ConfigError("--timeout goes with --wait: a start itself waits for PERDURE_REQUEST_TIMEOUT at most")
     options = StartOptions(
         instance_id=instance_id,
         tags=read_tags(tag or ()),

@@ -132,10 +132,13 @@ def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: s
     """Check a start whose input is JSON already. Raises InvalidRequest."""
     _check_options(options, StartOptions, "a start")
     events = options.get("events", ())
+    request_id = options.get("request_id") or new_id
     instance_id = options.get("instance_id")
+    if instance_id is None:
+        instance_id = request_id  # a start that is repeated must name the same instance
     with _refusing():
         check_definition_name(name)
-        check_new_instance_id(new_id if instance_id is None else instance_id)
+        check_new_instance_id(instance_id)
         check_start_events(len(events))
     start_at = options.get("start_at")
     body = ms.Start(
@@ -148,8 +151,8 @@ def start_of_payload(name: str, payload: bytes, options: StartOptions, new_id: s
         tell_end=options.get("tell_end", True),
     )
     return StartRequest(
-        new_id if instance_id is None else instance_id,
-        checked_request_id(options.get("request_id") or new_id),
+        instance_id,
+        checked_request_id(request_id),
         body,
     )
 

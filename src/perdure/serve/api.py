@@ -282,7 +282,6 @@ class _Routes:
             request_id=request_id,
             tell_end=False,
         )
-        # A request that is repeated must name the same instance, whether it brought an id or not.
         request = start_of_payload(body.name, _payload(body.input), options, request_id)
         started = (await self._client.send_start(request)).started
         assert started is not None
