@@ -20,6 +20,7 @@ from perdure.schemas.events import NULL, Failure
 
 from .loop_end import end_loop, is_collected
 from .loop_watch import LoopWatch
+from .place import PLACE
 from .ports import Clock
 from .run import FOREVER, Run
 
@@ -108,7 +109,11 @@ class AsyncLane:
     def _iterate(self) -> None:
         """One iteration of the loop, which waits for nothing."""
         self._loop.call_soon(self._loop.stop)
-        self._loop.run_forever()
+        PLACE.loop_since = monotonic()
+        try:
+            self._loop.run_forever()
+        finally:
+            PLACE.loop_since = 0.0
         if self._broken is not None:
             raise self._broken
 

@@ -4,13 +4,15 @@ import threading
 
 
 class Place:
-    """The partition, instance and turn that the engine's thread works on. An empty instance: between turns."""
+    """The partition, instance and turn that the engine's thread works on. An empty instance: between turns. `loop_since`: since
+    when it runs async activities, by time.monotonic; 0: it does not."""
 
-    __slots__ = ("engine", "hub", "instance", "partition", "turn")
+    __slots__ = ("engine", "hub", "instance", "loop_since", "partition", "turn")
 
     def __init__(self) -> None:
         self.hub = ""
         self.engine = threading.get_ident()
+        self.loop_since = 0.0
         self.leave()
 
     def enter(self, partition: int) -> None:

@@ -1,7 +1,8 @@
-"""TurnWatchdog: interrupts a turn that blocks or never ends, so that the other instances go on.
+"""TurnWatchdog: interrupts a turn that blocks or never ends, so that the other instances go on, and names what else keeps the engine.
 
 Rules of this file: author's code is interrupted by an exception raised inside it, which it cannot mistake for its own; nothing is
-raised once the turn is over. What Python cannot interrupt (a call in C that does not return) is named in an alarm.
+raised once the turn is over. What Python cannot interrupt (a call in C that does not return) is named in an alarm, and so is an
+async activity that blocks: it may have done half of what it does, so nothing is raised in it.
 """
 
 import contextlib
@@ -97,9 +98,10 @@ class TurnWatchdog:
             raise TurnInterrupted
 
     def _watch(self) -> None:
-        alarmed = -1
+        alarmed, told = -1, 0.0
         while not self._stop.wait(self._seconds_max / 4):
             self._postpone_dump()
+            told = self._look_at_activities(told)
             turn, began = self._turn, self._began
             lasted = monotonic() - began if began else 0.0
             if lasted < self._seconds_max:
@@ -110,6 +112,15 @@ class TurnWatchdog:
             self._interrupt(turn)
         if self._dump_stacks:
             faulthandler.cancel_dump_traceback_later()
+
+    def _look_at_activities(self, told: float) -> float:
+        """Tell once of async activities that keep the engine: return since when those do that were told of."""
+        since = PLACE.loop_since
+        lasted = monotonic() - since
+        if not since or since == told or lasted < self._seconds_max:
+            return told
+        _log.error("activity.blocks_the_engine", seconds=round(lasted, 1), stack=self._stack())
+        return since
 
     def _postpone_dump(self) -> None:
         """Dump the stacks unless this is called again in time: while the GIL is kept, only a thread in C can."""
@@ -130,6 +141,8 @@ class TurnWatchdog:
             signal.pthread_kill(self._engine, _SIGNAL)
 
     def _alarm(self, lasted: float) -> None:
+        _log.error("turn.cannot_be_interrupted", seconds=round(lasted, 1), stack=self._stack(), **PLACE.fields())
+
+    def _stack(self) -> str:
         frame = sys._current_frames().get(self._engine)
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else "unknown"
-        _log.error("turn.cannot_be_interrupted", seconds=round(lasted, 1), stack=stack, **PLACE.fields())
+        return "".join(traceback.format_stack(frame)) if frame is not None else "unknown"

@@ -76,7 +76,8 @@ class WorkerSettings:
     """Limits and times of one worker process.
 
     `drain_seconds` is what activities get to end when the worker stops, `revoke_seconds` when only their partition moves; then
-    `release_seconds_max` for the last records to be confirmed. `idle_seconds_max` bounds every wait.
+    `release_seconds_max` for the last records to be confirmed. `idle_seconds_max` bounds every wait. `dump_stacks` has the stacks
+    of all threads on stderr where code keeps the whole interpreter; there is one such timer in a process.
     """
 
     owner: OwnerSettings
@@ -87,6 +88,7 @@ class WorkerSettings:
     crash_pause_seconds_max: float = 60.0
     idle_seconds_max: float = 0.2
     records_per_round_max: int = 2_000
+    dump_stacks: bool = False
 
 
 @dataclass(slots=True)
@@ -167,7 +169,8 @@ class Worker:
     def run(self) -> None:
         """Own and work until `stop`. Raises LogUnavailable if membership ends for good."""
         PLACE.engine, PLACE.hub = get_ident(), self.log.identity.hub
-        self._watchdog = TurnWatchdog(self.settings.owner.limits.turn_seconds_max)
+        seconds_max, dump_stacks = self.settings.owner.limits.turn_seconds_max, self.settings.dump_stacks
+        self._watchdog = TurnWatchdog(seconds_max, dump_stacks=dump_stacks)
         try:
             while not (self._draining and not self.owners):
                 if not self._round() and not self.pool.linger():

@@ -137,7 +137,7 @@ def worker_settings(
         replay_always=replay_always,
     )
     pool = PoolSettings(settings.activities_async_max, settings.activities_plain_max, tell=masked_failure)
-    return WorkerSettings(owner, pool, drain_seconds=settings.drain_timeout)
+    return WorkerSettings(owner, pool, drain_seconds=settings.drain_timeout, dump_stacks=True)
 
 
 def tune_memory() -> None:

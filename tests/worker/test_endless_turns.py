@@ -199,6 +199,44 @@ async def fine(ctx):
         assert 0 == process.wait(PLENTY_SECONDS)
 
 
+def test_what_cannot_be_interrupted_is_named_by_a_worker_process(tmp_path: Path) -> None:
+    """A call in C that keeps the whole interpreter, in a turn; and an async activity that blocks all turns."""
+    (tmp_path / "app.py").write_text(f"""
+import re, time
+from perdure import App, Limits
+
+app = App(limits=Limits(turn_seconds_max={LIMIT_SECONDS}))
+
+@app.activity
+async def blocking():
+    time.sleep({10 * LIMIT_SECONDS})
+
+@app.orchestration
+async def catastrophe(ctx):
+    re.match(r"(a+)+$", "a" * 26 + "b")
+
+@app.orchestration
+async def waits(ctx):
+    await ctx.call_activity(blocking)
+""")
+    command = [sys.executable, "-m", "perdure", "dev", "app:app", "--dir", "hub", "--port", "0", "--log-format", "json"]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ}, stdout=log, stderr=log)
+    try:
+        dev = _until(lambda: find_dev(tmp_path / "hub"), tmp_path / "log")
+        with Client.http(dev.url) as client:
+            client.start("waits").wait(PLENTY_SECONDS)
+            client.start("catastrophe")
+            _until(lambda: "in catastrophe" in (tmp_path / "log").read_text(), tmp_path / "log")
+    finally:
+        process.terminate()
+        assert 0 == process.wait(PLENTY_SECONDS)
+    written = (tmp_path / "log").read_text().splitlines()
+    alarms = [orjson.loads(line) for line in written if "activity.blocks_the_engine" in line]
+
+    assert any("in blocking" in alarm["stack"] for alarm in alarms), written
+
+
 def _until(done: Callable[[], Any], log: Path) -> Any:
     deadline = time.monotonic() + PLENTY_SECONDS
     while not (found := done()):
