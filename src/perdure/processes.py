@@ -115,7 +115,8 @@ class _Supervisor:
                 continue
             code, slot.process = slot.process.exitcode, None
             if code == 0 or self._signals:
-                self._worst = max(self._worst, abs(code) and 1)
+                # One that SIGTERM ends had not begun: from then on it has an answer to it.
+                self._worst = max(self._worst, int(code not in (0, -signal.SIGTERM)))
             elif code == USAGE_ERROR:
                 self._worst = USAGE_ERROR
                 self._signals = max(self._signals, 1)

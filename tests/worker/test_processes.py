@@ -17,6 +17,10 @@ from pathlib import Path
 from threading import Thread
 from perdure.processes import run_processes, stop_on_signals
 
+if __name__ != "__main__" and sys.argv[2] == "begins-late":
+    Path(sys.argv[1], f"importing-{os.getpid()}").touch()
+    time.sleep(3600)
+
 def work(directory, how, slot):
     """Note in a file what happens, until told to stop."""
     path = Path(directory) / f"slot-{slot}"
@@ -120,6 +124,16 @@ def test_one_that_dies_is_started_again_in_its_slot_and_the_others_go_on(start: 
     output = supervised.parent.stdout
     assert output is not None
     assert 2 == output.read().count("worker.died")
+
+
+def test_children_that_are_stopped_before_they_have_begun_have_stopped_in_order(
+    start: Callable[[str], Supervised], tmp_path: Path
+) -> None:
+    supervised = start("begins-late")
+    until(lambda: len(list(tmp_path.glob("importing-*"))) == 2)
+    supervised.parent.terminate()
+
+    assert 0 == supervised.parent.wait(30)
 
 
 def test_a_second_signal_ends_all_at_once(start: Callable[[str], Supervised]) -> None:
