@@ -157,7 +157,7 @@ class CatchUp:
         if self._from_base:
             self._from_base = False
             self.fold.state = PartitionState.of_checkpoint(checkpoint)
-            self.fold.epoch = verdict.epoch
+            self.fold.epoch = self.fold.state.alive_since = verdict.epoch
         whole = verdict.first_offset == verdict.offset
         self.fold.take_checkpoint(verdict.first_offset, checkpoint, names_base=whole)
 

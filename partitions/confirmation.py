@@ -24,8 +24,10 @@ from .header import InstanceHeader, header_of, read_header
 from .holdings import Holdings
 from .index import index_changes, read_held
 from .instances import Slot
-from .ledger import Confirmed
+from .keys import activity_key
+from .ledger import Confirmed, decode_due_activity
 from .state import NO_BASE
+from .suspects import Lost
 
 LATE_TIMES = 2
 
@@ -286,6 +288,15 @@ class Confirmation:
             messages.append(Inbound(task.instance_id, body))
         return messages
 
+    def is_out(self, lost: Inbound) -> bool:
+        """Whether the dispatch that follows a lost one has no confirmed result yet, nor waits for a worker that knows it."""
+        body = lost.body
+        assert isinstance(body, TaskLost)
+        if body.task_id in self._unknown.get((lost.instance_id, body.execution_id), ()):
+            return False
+        value = self._home.store.get(activity_key(lost.instance_id, body.execution_id, body.task_id))
+        return value is not None and decode_due_activity(value).attempt <= body.attempt + 1
+
     def close(self) -> None:
         """Give back the results that no confirmed record has: the next tenure takes them, if it comes soon enough (R4)."""
         self._home.parts.pool.give_back(self._results_out.unconfirmed(self._epoch.confirmed_offset))
@@ -316,18 +327,18 @@ class Confirmation:
         self._home.store.write(index_changes(slot.header, new))
         slot.header = new
 
-    def stranded_tasks(self, slot: Slot) -> list[Inbound]:
+    def stranded_tasks(self, slot: Slot) -> Lost:
         """Activities of a held instance that nobody runs because nobody knew them; tried again when it is resumed."""
-        state = slot.state
+        state, lost = slot.state, Lost()
         if state is None:
-            return []
-        stranded = sorted(self._unknown.pop((slot.instance_id, state.execution_id), ()))
-        pending = ((task_id, state.tasks.get(task_id)) for task_id in stranded)
-        return [
-            Inbound(slot.instance_id, TaskLost(state.execution_id, task_id, task.attempt, released=True))
-            for task_id, task in pending
-            if task is not None
-        ]
+            return lost
+        for task_id in sorted(self._unknown.pop((slot.instance_id, state.execution_id), ())):
+            task = state.tasks.get(task_id)
+            if task is not None:
+                lost.add(
+                    slot.instance_id, TaskLost(state.execution_id, task_id, task.attempt, released=True), task.lost
+                )
+        return lost
 
     # Checkpoints.
 

@@ -59,6 +59,8 @@ class Fold:
     def take_claim(self, offset: int, claim: Claim) -> None:
         """Add a claim: its epoch is its offset."""
         self.epoch = offset
+        if not self.state.released and claim.owner != self.state.deaths.owner:
+            self.state.alive_since = offset
         self.state.deaths.take_claim(claim.owner, claim.time_ms, released=self.state.released)
         self.state.base = max(self.state.base, claim.base)
         self.state.address = claim.address

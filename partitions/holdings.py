@@ -27,7 +27,7 @@ from .ports import Clock, Log, Store, Stores
 from .queries import Queries, Replies
 from .recovery import Recovered
 from .skew import lead_ms
-from .suspects import Solitude
+from .suspects import Lost, Solitude
 from .timers import TimerQueue
 
 CLOCK_SKEW_MS_MAX = 60_000
@@ -79,7 +79,8 @@ class OwnerSettings:
 
 @dataclass(frozen=True, slots=True)
 class OwnerParts:
-    """What an owner is given. `watch_turn` surrounds every turn of author's code, so that one without end is interrupted."""
+    """What an owner is given, the same for all partitions of a process. `watch_turn` surrounds every turn of author's code, so that one
+    without end is interrupted."""
 
     log: Log
     stores: Stores
@@ -89,6 +90,11 @@ class OwnerParts:
     random: Random
     watch_turn: Callable[[], AbstractContextManager[object]]
     solitude: Solitude = field(default_factory=Solitude)
+
+    def give_up(self, partition: int) -> None:
+        """Cancel everything that runs of `partition`: another process owns it now."""
+        self.pool.cancel_partition(partition)
+        self.solitude.leave(partition)
 
 
 @dataclass(slots=True)
@@ -209,27 +215,34 @@ class Holdings:
                 f"the history of partition {self.partition} says to send what no owner would, as number {sequence}: {error}"
             ) from error
 
-    def read_lost(self) -> tuple[list[Inbound], list[Inbound]]:
-        """Activities that an owner before us dispatched and that are not running here: those to dispatch again at once, and
-        those that did not come back twice, which go one at a time."""
+    def read_lost(self) -> Lost:
+        """Activities that were dispatched before and are not running here."""
         running = self.parts.pool.running(self.partition)
         wanted: set[tuple[str, str, int]] = set()
-        released = self.fold.state.released
-        at_once: list[Inbound] = []
-        alone: list[Inbound] = []
+        lost = Lost()
         for key, value in self.store.scan(ACTIVITY, end_of(ACTIVITY)):
             instance_id, execution_id, task_id = parse_activity_key(key)
-            attempt, lost = decode_due_activity(value)
-            if (instance_id, execution_id, task_id, attempt) in running:
+            due = decode_due_activity(value)
+            if (instance_id, execution_id, task_id, due.attempt) in running:
                 wanted.add((instance_id, execution_id, task_id))
                 continue
-            message = Inbound(instance_id, TaskLost(execution_id, task_id, attempt, released))
-            (alone if lost >= 1 and not released else at_once).append(message)
+            released = due.offset >= self.fold.state.alive_since
+            lost.add(instance_id, TaskLost(execution_id, task_id, due.attempt, released), due.lost)
         for instance_id, execution_id, task_id, _ in running:
             # Another owner, in between, has dispatched it again or seen it end.
             if (instance_id, execution_id, task_id) not in wanted:
                 self.parts.pool.cancel(self.partition, instance_id, execution_id, task_id)
-        return at_once, alone
+        return lost
+
+    def keep_tried(self) -> None:
+        """Those suspects that run on keep their places when the epoch ends."""
+        running = self.parts.pool.running(self.partition)
+
+        def runs(lost: Inbound) -> bool:
+            assert isinstance(lost.body, TaskLost)
+            return (lost.instance_id, lost.body.execution_id, lost.body.task_id, lost.body.attempt + 1) in running
+
+        self.parts.solitude.keep(self.partition, runs)
 
     def close(self) -> None:
         """Whatever the author's code does as it is closed, the store is free for the next try."""

@@ -7,7 +7,7 @@ An instance id has no NUL (actors.limits), so NUL ends it. The instance index (i
 | P      |                                                | where the store is: state.encode_anchor         |
 | H      | instance, turn                                 | offset, format, turn body as on the wire        |
 | H      | instance, 0                                    | offset of its carried history, if it has one    |
-| A      | instance, execution, task                      | attempt, lost: an activity that is out          |
+| A      | instance, execution, task                      | attempt, lost, offset of the turn: one that is out |
 | T      | due time, instance, execution, task, purpose   | nothing: a durable timer                        |
 | D      | instance                                       | nothing: has facts that its code may see now    |
 | L      | sequence                                       | a message from this partition to itself         |

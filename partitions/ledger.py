@@ -5,7 +5,7 @@ caller's, once for each instance and batch.
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from perdure.actors.instance import InstanceState
 from perdure.actors.turn import may_decide
@@ -42,12 +42,20 @@ class Confirmed:
     after: InstanceState | None
 
 
-def encode_due_activity(attempt: int, lost: int) -> bytes:
-    return b"%b%c" % (attempt.to_bytes(4, "big"), lost)
+class DueActivity(NamedTuple):
+    """An activity that is out: its attempt, how many before it never came back, and the offset of the turn that asks for it."""
+
+    attempt: int
+    lost: int
+    offset: int
 
 
-def decode_due_activity(value: bytes) -> tuple[int, int]:
-    return int.from_bytes(value[:4], "big"), value[4]
+def encode_due_activity(due: DueActivity) -> bytes:
+    return b"%b%c%b" % (due.attempt.to_bytes(4, "big"), due.lost, due.offset.to_bytes(8, "big"))
+
+
+def decode_due_activity(value: bytes) -> DueActivity:
+    return DueActivity(int.from_bytes(value[:4], "big"), value[4], int.from_bytes(value[5:], "big"))
 
 
 def encode_stored_turn(offset: int, level: int, encoded: bytes) -> bytes:
@@ -186,7 +194,8 @@ class _Pending:
 
     def _activity(self, task_id: int, attempt: int, lost: int) -> None:
         self._tasks.add(task_id)
-        self._out.append((self._activities + task_id.to_bytes(4, "big"), encode_due_activity(attempt, lost)))
+        due = DueActivity(attempt, lost, self._turn.offset)
+        self._out.append((self._activities + task_id.to_bytes(4, "big"), encode_due_activity(due)))
 
     def _drop_activity(self, task_id: int) -> None:
         self._tasks.discard(task_id)

@@ -5,12 +5,11 @@ inbox record becomes mail, a letter, an answer or a count, and none is dropped w
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import field, replace
 
 from perdure.actors.outgoing import Answer
 from perdure.schemas import messages as ms
-from perdure.schemas.events import NEVER
 from perdure.schemas.frozen import dataclass
 from perdure.schemas.messages import Inbound
 from perdure.schemas.records import DEAD_LETTER
@@ -22,7 +21,7 @@ from .intake import Kind, Taken
 from .outbox import encode_dead_letter
 from .partitioner import partition_of
 from .ports import LogRecord
-from .suspects import Suspects
+from .suspects import Lost, Suspects
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +73,9 @@ class Mailbox:
         self._inbox: deque[LogRecord] = deque()
         self._inbox_bytes = 0
         self._locals = deque(Mail(message, local=sequence) for sequence, message in holdings.read_locals())
-        at_once, alone = holdings.read_lost()
-        self._lost = deque(at_once)
-        self.suspects = Suspects(alone, holdings.parts.solitude, holdings.partition)
+        lost = holdings.read_lost()
+        self._lost = deque(lost.at_once)
+        self._suspects = Suspects(lost, holdings.parts.solitude, holdings.partition)
         self.due_turns = DueTurns(holdings.store, holdings.settings.slots_max)
 
     @property
@@ -103,9 +102,10 @@ class Mailbox:
         """Keep a send to ourselves for the next round."""
         self._locals.append(Mail(message, local=sequence))
 
-    def try_again(self, lost: Iterable[Inbound]) -> None:
+    def try_again(self, lost: Lost) -> None:
         """Have these dispatches made again."""
-        self._lost.extend(lost)
+        self._lost.extend(lost.at_once)
+        self._suspects.add(lost)
 
     def take(self, now_ms: int, *, draining: bool) -> Round:
         """What there is for this round. While draining: results only."""
@@ -142,21 +142,11 @@ class Mailbox:
                 self._sort(taken, mail)
 
     def _take_lost(self, mail: Round, room: int) -> None:
-        """Dispatches that never came back: as they are, but the suspects one after another."""
+        """Dispatches that never came back: as they are, but the suspects when they may."""
         for _ in range(min(len(self._lost), room)):
             mail.add(Mail(self._lost.popleft()))
-        suspect = self.suspects.take(self._home.parts.clock.monotonic(), self._is_out)
-        if suspect is not None:
+        for suspect in self._suspects.take(self._home.parts.clock.monotonic(), room, self._confirmation.is_out):
             mail.add(Mail(suspect))
-
-    def _is_out(self, message: Inbound) -> bool:
-        """Whether the dispatch that follows a lost one has no result yet."""
-        state, lost = self._home.instances.get(message.instance_id).state, message.body
-        assert isinstance(lost, ms.TaskLost)
-        if state is None or state.execution_id != lost.execution_id:
-            return False
-        task = state.tasks.get(lost.task_id)
-        return task is not None and task.attempt <= lost.attempt + 1 and task.retry_at_ms == NEVER
 
     def _sort(self, taken: Taken, mail: Round) -> None:
         """What one inbox record is to this round."""

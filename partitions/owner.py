@@ -307,7 +307,7 @@ class PartitionOwner:
 
     def _stand_by(self) -> None:
         """Another owner dispatches again what runs here."""
-        self._parts.pool.cancel_partition(self.partition)
+        self._parts.give_up(self.partition)
         now = self._parts.clock.monotonic()
         self._log_end_seen = (-1, now)
         self._resume_at = now
@@ -367,7 +367,7 @@ class PartitionOwner:
     def close(self) -> None:
         """Let go at once: what is not confirmed is dropped, what runs is cancelled. Safe in every phase."""
         self.abandon()
-        self._parts.pool.cancel_partition(self.partition)
+        self._parts.give_up(self.partition)
 
     def abandon(self) -> None:
         """Let go at once but of running activities, which are not at fault: the next try in this process finds them."""

@@ -24,8 +24,9 @@ class PartitionState:
 
     `decided` and `acked` are by target: the highest sequence sent and up to which all is delivered; the own partition and
     DEAD_LETTER are targets too. `sources` is the highest sequence taken, by (history topic id, partition).
-    `released`: the last owner stopped in order and nothing that it dispatched is lost. `base` is the highest one named, or
-    NO_BASE (R15). `address`: where the last owner is reached.
+    `released`: the last owner stopped in order. `alive_since`: no owner has died since that claim; each has stopped in order, or is the
+    very process that claimed next, so that nothing dispatched since then is lost. `base` is the highest one named, or NO_BASE (R15).
+    `address`: where the last owner is reached.
     """
 
     inbox_mark: int = 0
@@ -36,6 +37,7 @@ class PartitionState:
     time_ms: int = 0
     level: int = FIRST_LEVEL
     released: bool = True
+    alive_since: int = 0
     base: int = NO_BASE
     address: str = ""
     deaths: Deaths = field(default_factory=Deaths)
@@ -109,6 +111,7 @@ class PartitionState:
             self.time_ms,
             self.level,
             self.released,
+            self.alive_since,
             self.base,
             self.address,
             self.deaths.copy(),
@@ -129,7 +132,7 @@ class Anchor:
     digest: bytes
 
 
-STORE_FORMAT = 3
+STORE_FORMAT = 4
 
 
 def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:
@@ -154,6 +157,7 @@ def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:
             state.time_ms,
             state.level,
             state.released,
+            state.alive_since,
             state.base,
             state.address,
             encode_deaths(state.deaths),
@@ -172,6 +176,7 @@ _ANCHOR: Shape = (
     int,
     int,
     bool,
+    int,
     int,
     str,
     DEATHS,
@@ -199,7 +204,8 @@ def decode_anchor(value: bytes) -> tuple[Anchor, PartitionState] | None:
         fields[9],
         fields[10],
         fields[11],
-        decode_deaths(fields[12]),
+        fields[12],
+        decode_deaths(fields[13]),
     )
     return anchor, state
 

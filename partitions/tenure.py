@@ -477,9 +477,9 @@ class Tenure:
     def close(self) -> None:
         """Drop the tip and everything that was not confirmed."""
         try:
-            self._mailbox.suspects.leave()
             self._epoch.close()
             self._confirmation.close()
+            self._home.keep_tried()
         finally:
             self._home.close()
 

@@ -43,7 +43,7 @@ _TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELED, Status.
 
 
 class RescheduleReason(IntEnum):
-    """Why a task is dispatched again: its policy says so, its owner was lost, or its owner gave it up in an orderly stop."""
+    """Why a task is dispatched again: its policy says so, an owner has died, or its owner gave it up and had not."""
 
     RETRY = 0
     RECOVERY = 1

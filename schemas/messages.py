@@ -148,7 +148,8 @@ class TimerDue:
 
 @dataclass(frozen=True, slots=True)
 class TaskLost:
-    """A dispatch whose owner went away; made by the next owner, never on the wire. `released`: given up in an orderly stop."""
+    """A dispatch whose owner went away; made by the next owner, never on the wire. `released`: it was given up, in an orderly
+    stop or by a process that lives on."""
 
     KIND: ClassVar[int] = 12
     execution_id: str

@@ -296,7 +296,7 @@ class Worker:
     def _cancel_orphans(self) -> None:
         """The group has spoken again: what it did not give back has another owner, who runs it."""
         for partition in self._orphaned.difference(self.owners):
-            self.pool.cancel_partition(partition)
+            self._parts.give_up(partition)
         self._orphaned.clear()
 
     def _try(self, partition: int) -> None:
@@ -366,7 +366,7 @@ class Worker:
             owner, now = self.owners[partition], self.clock.monotonic()
             if leaving.revoked and owner.phase in _OVER:
                 leaving.revoked = False
-                self.pool.cancel_partition(partition)
+                self._parts.give_up(partition)
                 self._membership.acknowledge([partition])
             if owner.phase == Phase.CLOSED:
                 self._forget(partition)
@@ -384,14 +384,14 @@ class Worker:
         if self._draining and not self._leaving and all(owner.phase in _OVER for owner in self.owners.values()):
             self._leaving = True
             for partition in self.owners:
-                self.pool.cancel_partition(partition)
+                self._parts.give_up(partition)
             self._membership.leave()
             worked = True
         return worked
 
     def _forget(self, partition: int) -> None:
         """Not ours any more, nor is what still runs of it."""
-        self.pool.cancel_partition(partition)
+        self._parts.give_up(partition)
         self._remove(partition)
 
     def _remove(self, partition: int) -> None:

@@ -24,7 +24,7 @@ class Activity:
     failures: int = 0
     lost: int = 0
     retry_at_ms: int = NEVER
-    dispatched_epoch: int = -1
+    dispatched_at: int = -1
 
     @property
     def deadline_ms(self) -> int:
@@ -93,10 +93,9 @@ class Folding:
         self.instance_id = instance_id
         self.life: Life | None = None
 
-    def take(self, turn: TurnBody, place: tuple[int, int], witness: Witness = _nobody) -> None:
-        """Apply a TURN record, at `place`: its epoch and first offset. Its facts come first, and are seen if the code decided in
+    def take(self, turn: TurnBody, offset: int, witness: Witness = _nobody) -> None:
+        """Apply a TURN record; `offset` is that of its first part. Its facts come first, and are seen if the code decided in
         it. `witness` is shown each event, and the instance right before it."""
-        epoch, offset = place
         life, seeing = self.life, turn.decided
         events = list(turn.events)
         if life is not None:
@@ -114,7 +113,7 @@ class Folding:
                 continue
             assert life is not None, f"{self.instance_id} begins with {event}"
             life.events += 1
-            self._apply(life, event, epoch)
+            self._apply(life, event, offset)
             if type(event) in FOR_THE_CODE and not seeing and not life.over and _is_final(event):
                 life.unseen.append(event)
         if life is not None:
@@ -135,12 +134,12 @@ class Folding:
             life.unseen.append(event)
         return life
 
-    def _apply(self, life: Life, event: HistoryEvent, epoch: int) -> None:
+    def _apply(self, life: Life, event: HistoryEvent, offset: int) -> None:
         apply = _APPLY.get(type(event))
         if apply is not None:
             apply(life, event)
         if isinstance(event, ev.TaskScheduled | ev.TaskRescheduled) and event.task_id in life.activities:
-            life.activities[event.task_id].dispatched_epoch = epoch
+            life.activities[event.task_id].dispatched_at = offset
         if isinstance(event, ANSWERS):
             life.answered.add(event.task_id)
         if isinstance(event, NUMBERED):

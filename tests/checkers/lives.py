@@ -37,10 +37,15 @@ class Lives:
         self.executions: set[tuple[str, str]] = set()
         self._entry: Entry | None = None
         self._time: dict[int, int] = {}
+        self._owner: dict[int, str] = {}
+        self._released: dict[int, bool] = {}
+        self._alive_since: dict[int, int] = {}
+        self._based: set[int] = set()
 
     def take(self, entry: Entry) -> None:
         """The next record of a partition."""
         self._entry = entry
+        self._take_owner(entry)
         if entry.carried is not None:
             self._carry(entry)
         if entry.checkpoint is not None:
@@ -59,6 +64,21 @@ class Lives:
             self._take_turn(entry)
         elif entry.turn.events:
             self._report("C3", "a record of no instance has events")
+
+    def _take_owner(self, entry: Entry) -> None:
+        """An owner has died where another claims and it had not stopped in order. Who begins to read at a base knows of none before."""
+        partition, claim, checkpoint = entry.partition, entry.claim, entry.checkpoint
+        if claim is not None:
+            if not self._released.get(partition, True) and self._owner.get(partition) != claim.owner:
+                self._alive_since[partition] = entry.offset
+            self._owner[partition] = claim.owner
+        if checkpoint is not None:
+            if partition not in self._owner:
+                self._owner[partition], self._alive_since[partition] = checkpoint.owner, entry.epoch
+            if checkpoint.base >= 0:
+                self._based.add(partition)
+        if entry.turn is not None:
+            self._released[partition] = entry.turn.released
 
     def life(self, instance_id: str) -> Life | None:
         folding = self.foldings.get(instance_id)
@@ -98,7 +118,7 @@ class Lives:
             return
         if life is not None and turn.decided:
             self._check_decides(life, entry)
-        folding.take(turn, (entry.epoch, entry.first), self._witness)
+        folding.take(turn, entry.first, self._witness)
         if folding.life is not None and folding.life.status == CONTINUED:
             self._report("C3", "it continued as new, and nothing new began")
 
@@ -202,11 +222,6 @@ class Lives:
         assert self._entry.turn is not None
         return self._entry.turn.time_ms
 
-    @property
-    def _epoch(self) -> int:
-        assert self._entry is not None
-        return self._entry.epoch
-
     def _see_failure(self, pending: Activity | Child, event: Any, *, timed_out: bool) -> None:
         """C4, C9: as many attempts as the policy allows, and the pauses that it asks for."""
         policy = pending.scheduled.retry if isinstance(pending, Activity) else pending.created.retry
@@ -249,8 +264,23 @@ class Lives:
                 self._report("C5", f"task {event.task_id} is tried again at {self._now}, due {pending.retry_at_ms}")
         elif pending.retry_at_ms != NEVER:
             self._report("C9", f"task {event.task_id} was not out, and is called lost")
-        elif event.reason == RescheduleReason.RECOVERY and pending.dispatched_epoch == self._epoch:
-            self._report("C9", f"task {event.task_id} is called lost by the owner that dispatched it")
+        elif isinstance(pending, Activity):
+            self._check_lost(pending, event)
+
+    def _check_lost(self, pending: Activity, event: ev.TaskRescheduled) -> None:
+        """C9: a dispatch is lost where an owner has died since, else it was given up."""
+        entry = self._entry
+        assert entry is not None
+        alive = pending.dispatched_at >= self._alive_since.get(entry.partition, 0)
+        at_this_owner = pending.dispatched_at > entry.epoch
+        if event.reason == RescheduleReason.RELEASE and not alive:
+            self._report("C9", f"task {event.task_id} is called given up, and an owner has died since its dispatch")
+        elif (
+            event.reason == RescheduleReason.RECOVERY
+            and alive
+            and (at_this_owner or entry.partition not in self._based)
+        ):
+            self._report("C9", f"task {event.task_id} is called lost, and no owner has died since its dispatch")
 
 
 def pause_ms(policy: RetryOptions, failures: int) -> int:

@@ -168,7 +168,10 @@ def _rows_of(life: Life, turns: int) -> Iterator[tuple[bytes, bytes | None]]:
     for task, activity in life.activities.items():
         if activity.retry_at_ms == NEVER:
             key = b"A%b\0%b\0%b" % (encoded, execution, task.to_bytes(4, "big"))
-            yield key, activity.attempt.to_bytes(4, "big") + bytes([activity.lost])
+            out = (
+                activity.attempt.to_bytes(4, "big") + bytes([activity.lost]) + activity.dispatched_at.to_bytes(8, "big")
+            )
+            yield key, out
     for timer in timers_of(life):
         yield timer_key(timer), b""
     if waits_for_code(life):

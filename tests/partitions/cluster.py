@@ -182,6 +182,10 @@ class HandPool:
     def running_count(self, partition: int) -> int:
         return len(self.running(partition))
 
+    @property
+    def running_everywhere(self) -> list[Attempt]:
+        return [task.key for task in self._running]
+
     def step(self) -> bool:
         return False
 
@@ -210,15 +214,13 @@ class Member:
         self.clock = SkewedClock(cluster.clock)
         self.stores = stores
         self.pool = HandPool(self.log, automatic=cluster.automatic)
-        self.code = cluster.app
         self.settings = replace(OwnerSettings(name), **settings)
-        self._random = Random(name)
+        self.parts = OwnerParts(self.log, stores, self.pool, cluster.app, self.clock, Random(name), nullcontext)
         self.owners: dict[int, PartitionOwner] = {}
 
     def assign(self, *partitions: int) -> "Member":
-        parts = OwnerParts(self.log, self.stores, self.pool, self.code, self.clock, self._random, nullcontext)
         for partition in partitions:
-            self.owners[partition] = PartitionOwner(partition, parts, self.settings)
+            self.owners[partition] = PartitionOwner(partition, self.parts, self.settings)
         return self
 
     def __getitem__(self, partition: int) -> PartitionOwner:

@@ -3,7 +3,6 @@
 import orjson
 
 from perdure.partitions.activities import ActivityResult, ActivityTask
-from perdure.partitions.partitioner import partition_of
 from perdure.schemas import events as ev
 from perdure.schemas.events import Failure, RescheduleReason, Status
 from perdure.schemas.messages import ReusePolicy, Start, Terminate
@@ -83,49 +82,6 @@ def test_three_dispatches_that_never_came_back_fail_as_a_crashed_activity() -> N
     assert "ActivityCrashed" in (failure.type, failure.cause.type if failure.cause else "")
     assert [(2, RescheduleReason.RECOVERY), (3, RescheduleReason.RECOVERY)] == rescheduled(cluster)
     cluster.check()
-
-
-def suspected() -> tuple[Cluster, Member]:
-    """A process of four partitions with an activity on each that has not come back twice."""
-    cluster = Cluster(4, automatic=False)
-    names = [next(f"a{n}" for n in range(99) if partition_of(f"a{n}", 4) == partition) for partition in range(4)]
-    member = cluster.join()
-    for name in names:
-        cluster.send(name, Start("order", b"7"))
-    cluster.until(lambda: len(out(member)) == 4, milliseconds=50)
-    cluster.kill(member)
-    member = cluster.join("worker-2")
-    cluster.until(lambda: {attempt for _, attempt in out(member)} == {2} and len(out(member)) == 4, milliseconds=10)
-    cluster.kill(member)
-    member = cluster.join("worker-3")
-    cluster.until(lambda: all(member.owns(partition) for partition in range(4)), milliseconds=10)
-    cluster.settle()
-    return cluster, member
-
-
-def test_what_did_not_come_back_twice_is_tried_one_at_a_time_in_a_process_whatever_its_partition() -> None:
-    cluster, member = suspected()
-    for number in range(1, 5):
-        assert [3] * number == [attempt for _, attempt in out(member)]
-        member.pool.finish()
-        cluster.settle()
-    cluster.check()
-
-
-def test_a_suspect_that_lives_for_a_minute_holds_the_others_up_no_longer() -> None:
-    cluster, member = suspected()
-    assert 1 == len(out(member))
-    cluster.clock.now_ms += 61_000
-    cluster.settle()
-    assert 2 == len(out(member))
-
-
-def test_a_suspect_whose_owner_goes_leaves_its_place_to_another_partition() -> None:
-    cluster, member = suspected()
-    (task, _), *_ = member.pool.dispatched
-    member.release(task.partition)
-    cluster.settle()
-    assert 2 == len(out(member))
 
 
 def result(task: ActivityTask, **changes: object) -> ActivityResult:

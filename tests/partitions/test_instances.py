@@ -1,6 +1,7 @@
 """Live code is kept while it is hot, within a bound; a cold instance is replayed from RocksDB and goes on where it was."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def run_listeners(directory: Path, **settings: Any) -> tuple[Cluster, Member, Co
     """Instances that are each told something again and again, in turn, until they end."""
     cluster, code = Cluster(), CountingCode()
     member = cluster.join(stores=RocksStores(directory), **settings)
-    member.code = code  # type: ignore[assignment]
+    member.parts = replace(member.parts, code=code)
     member.assign(0)
     cluster.until(member.owns)
     for number in range(COUNT):

@@ -17,7 +17,7 @@ from perdure.partitions.fold import Fold
 from perdure.partitions.header import header_of, read_header
 from perdure.partitions.instances import read_state
 from perdure.partitions.keys import ACTIVITY, ANCHOR, DUE_TURN, TIMER, activity_key, due_turn_key, end_of, timer_key
-from perdure.partitions.ledger import Confirmed, encode_due_activity, stored_timers
+from perdure.partitions.ledger import Confirmed, decode_due_activity, stored_timers
 from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStore, MemoryStores
 from perdure.partitions.ports import Store
 from perdure.partitions.recovery import CaughtUp, Claimed, catch_up_to, read_only
@@ -170,7 +170,7 @@ def test_the_tables_hold_what_is_pending_and_nothing_else(seed: int, turns: int)
 
     states = [life.state for life in lives if life.state is not None]
     activities = {
-        activity_key(state.instance_id, state.execution_id, number): encode_due_activity(task.attempt, task.lost)
+        activity_key(state.instance_id, state.execution_id, number): (task.attempt, task.lost)
         for state in states
         for number, task in state.tasks.items()
         if task.retry_at_ms == NEVER
@@ -193,6 +193,7 @@ def test_the_tables_hold_what_is_pending_and_nothing_else(seed: int, turns: int)
         for timer in stored_timers(state, 0)
     }
 
-    assert activities == table(ledger.store, ACTIVITY)
+    found = {key: decode_due_activity(value) for key, value in table(ledger.store, ACTIVITY).items()}
+    assert activities == {key: (due.attempt, due.lost) for key, due in found.items()}
     assert due_turns == table(ledger.store, DUE_TURN)
     assert timers | starts == table(ledger.store, TIMER)

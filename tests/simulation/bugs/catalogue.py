@@ -152,7 +152,24 @@ EFFECTS = (
     Bug(
         "what was dispatched by an owner that died is not dispatched again",
         ("C17",),
-        (Edit("partitions.holdings:Holdings.read_lost", "return at_once, alone", "return [], []"),),
+        (Edit("partitions.holdings:Holdings.read_lost", "return lost", "return Lost()"),),
+    ),
+    Bug(
+        "what a process never made is lost when it claims again",
+        ("C9",),
+        (Edit("partitions.fold:Fold.take_claim", "and claim.owner != self.state.deaths.owner", ""),),
+        under={Fault.APPEND_UNREPORTED: 0.1},
+    ),
+    Bug(
+        "what an owner found lost is given up when it stops in order",
+        ("C9",),
+        (
+            Edit(
+                "partitions.holdings:Holdings.read_lost",
+                "released = due.offset >= self.fold.state.alive_since",
+                "released = self.fold.state.released",
+            ),
+        ),
     ),
     Bug(
         "starts are acknowledged before they are confirmed, and an inbox is read from its end",
@@ -250,7 +267,7 @@ MESSAGES = (
     Bug(
         "sends to ourselves are forgotten by the next owner",
         ("C11",),
-        (Edit("partitions.holdings:Holdings.read_locals", "return [", "return [] and ["),),
+        (Edit("partitions.holdings:Holdings.read_locals", "return locals_", "return []"),),
     ),
     Bug(
         "consumption is the mark alone",
