@@ -21,7 +21,7 @@ PACE_SECONDS_MAX = 2.0
 async def kill_by_code(stage: Stage) -> None:
     """An orchestration that kills whoever decides for it is held in the end; an operator terminates it."""
     async with _client(stage) as client:
-        with stage.deadly():
+        async with stage.deadly():
             handle = await _start(client, "killer", f"killer-{next(stage.numbers)}", None)
             async with asyncio.timeout(120):
                 while not (await handle.get()).held:
@@ -33,10 +33,9 @@ async def kill_by_code(stage: Stage) -> None:
 
 async def kill_by_activity(stage: Stage) -> None:
     """An activity that kills its process fails in the end, and its orchestration hears of it."""
-    async with _client(stage) as client:
-        with stage.deadly():
-            handle = await _start(client, "victim", f"victim-{next(stage.numbers)}", None)
-            assert await handle.result(120) == "ActivityCrashed"
+    async with _client(stage) as client, stage.deadly():
+        handle = await _start(client, "victim", f"victim-{next(stage.numbers)}", None)
+        assert await handle.result(120) == "ActivityCrashed"
     stage.count("poison.activity")
 
 

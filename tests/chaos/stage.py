@@ -6,8 +6,8 @@ Rules of this file: a fault says that it happened only when it has (`Stage.count
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -40,6 +40,8 @@ class Stage:
     rolling: asyncio.Lock = field(default_factory=asyncio.Lock)
     taken: list[Worker] = field(default_factory=list)
     killers: int = 0
+    looks: int = 0
+    """How often somebody has looked whether all processes live."""
     probes: list[float] = field(default_factory=list)
     """Seconds that healthy instances took."""
 
@@ -65,12 +67,16 @@ class Stage:
             if worker is not None:
                 self.taken.remove(worker)
 
-    @contextmanager
-    def deadly(self) -> Iterator[None]:
-        """While this lasts, processes end by themselves, and that is to be expected."""
+    @asynccontextmanager
+    async def deadly(self) -> AsyncIterator[None]:
+        """While this lasts, processes end by themselves, and that is to be expected. A standby may have taken over, and all be told,
+        before whoever looks after them has seen the last one dead: that one is waited for."""
         self.killers += 1
         try:
             yield
+            seen = self.looks + 2  # one may be under way, and past that process
+            while self.looks < seen:
+                await asyncio.sleep(0.05)
         finally:
             self.killers -= 1
 

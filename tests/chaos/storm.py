@@ -111,6 +111,7 @@ class Storm:
                     else:
                         self._notes.append(f"{worker.name} ended by itself with {worker.wait(0)}")
                     worker.start()
+            self._stage.looks += 1
             await asyncio.sleep(0.3)
 
     async def _keep_busy(self) -> None:

@@ -22,7 +22,7 @@ def tally_of(*verdicts: Verdict) -> Tally:
 
 def verdict_of(*found: tuple[str, str], **faults: int) -> Verdict:
     violations = [Violation(*each) for each in found]
-    return Verdict("a run", violations, Counter(instances=5), Counter(faults))
+    return Verdict("a run", violations, Counter(instances=5, stores=1), Counter(faults))
 
 
 @pytest.mark.kafka
@@ -91,4 +91,5 @@ def test_a_fault_that_was_planned_and_never_happened_fails_the_whole() -> None:
 
 def test_no_run_is_no_success() -> None:
     assert not tally_of().good
-    assert not tally_of(Verdict("a run", [], Counter())).good
+    for judged in (Counter(), Counter(instances=5), Counter(stores=1)):
+        assert not tally_of(Verdict("a run", [], judged)).good

@@ -11,7 +11,7 @@ from tests.simulation.interpreter import StrictCode, make_app
 from tests.simulation.plans import Plan
 from tests.simulation.verdict import allowance_of, check_audit, check_ends, count_figures
 
-SHOWN = ("instances", "turns", "claims", "void", "attempts", "calls", "checkpoints")
+SHOWN = ("instances", "turns", "claims", "void", "attempts", "calls", "checkpoints", "stores")
 
 
 @dataclass(slots=True)
@@ -25,7 +25,9 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        return not self.violations and all(self.faults.values()) and self.figures["instances"] > 0
+        # A store that cannot be read is passed over; where none can, nothing was judged of them.
+        judged = self.figures["instances"] > 0 and self.figures["stores"] > 0
+        return not self.violations and all(self.faults.values()) and judged
 
     def keep(self, file: Path) -> None:
         """Leave word of what is wrong beside what processes said."""
@@ -35,6 +37,7 @@ class Verdict:
     def lines(self) -> list[str]:
         """What there is to say, in order of weight."""
         wrong = [f"  {violation}" for violation in self.violations]
+        wrong += [f"  no {name} to judge" for name in ("instances", "stores") if not self.figures[name]]
         wrong += [f"  fault {fault} never happened" for fault, times in self.faults.items() if not times]
         told = ", ".join(f"{self.figures[name]} {name}" for name in SHOWN)
         fired = ", ".join(f"{fault} {times}" for fault, times in sorted(self.faults.items()))

@@ -128,6 +128,7 @@ def count_figures(plans: Sequence[Plan], evidence: Evidence, case: Case) -> Coun
         calls=len(evidence.calls),
         answered=sum(call.completed_ms >= 0 for call in evidence.calls),
         replies=len(evidence.replies or ()),
+        stores=sum(bool(image.content) for image in evidence.stores),
     )
     for entry in case.reading.all():
         figures["claims"] += entry.claim is not None
