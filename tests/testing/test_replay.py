@@ -89,8 +89,38 @@ def test_a_history_without_its_beginning_is_refused(saved: Path, kept: slice) ->
     history = json.loads(saved.read_text())
     history["turns"] = history["turns"][kept]
 
-    with pytest.raises(ValueError, match="no whole history: its first event is not ExecutionStarted"):
+    with pytest.raises(ValueError, match="no whole history: there is no ExecutionStarted in its first turn"):
         replay(App(), history)
+
+
+@pytest.mark.parametrize("last", [3, 4])
+def test_the_history_of_an_instance_that_continued_as_new_replays(last: int) -> None:
+    """It begins within the turn that ended the execution before."""
+
+    def counter(until: int) -> App:
+        app = App()
+
+        @app.orchestration
+        async def count(ctx: OrchestrationContext, number: int) -> int:
+            number += await ctx.wait_for_external_event("add", data_type=int)
+            if number < until:
+                ctx.continue_as_new(number)
+            return number
+
+        return app
+
+    with run(counter(3)) as env:
+        handle = env.start("count", 0)
+        for _ in range(3):
+            handle.raise_event("add", 1)
+        assert 3 == handle.result()
+        history = handle.history().as_json()
+
+    if last == 3:
+        replay(counter(last), history)
+    else:
+        with pytest.raises(ReplayFailed):
+            replay(counter(last), history)
 
 
 def test_a_list_in_another_order_is_another_input_and_a_set_never_is() -> None:

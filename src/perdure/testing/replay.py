@@ -33,8 +33,9 @@ def replay(app: App, source: str | Path | Mapping[str, Any]) -> None:
         turns = [turn_from_json(turn) for turn in saved["turns"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{name} is no history as `perdure history ID --json` saves it: {error!r}") from error
-    if not turns or not turns[0].events or not isinstance(turns[0].events[0], ev.ExecutionStarted):
-        raise ValueError(f"{name} is no whole history: its first event is not ExecutionStarted")
+    # Where it continued as new, the turn that began it ends the execution before.
+    if not turns or not any(isinstance(event, ev.ExecutionStarted) for event in turns[0].events):
+        raise ValueError(f"{name} is no whole history: there is no ExecutionStarted in its first turn")
     decisions = Decisions(app)
     for turn in turns:
         decisions.take(instance_id, turn.offset, TurnBody(turn.time_ms, decided=turn.decided, events=turn.events))
