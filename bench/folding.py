@@ -10,6 +10,7 @@ from typing import cast
 
 from perdure.partitions.holdings import OwnerSettings
 from perdure.partitions.kafka import KafkaLog, KafkaSettings
+from perdure.partitions.ports import LogSpan
 from perdure.partitions.recovery import CaughtUp, Claimed, catch_up_to
 from perdure.partitions.rocksdb import RocksStores
 from perdure.schemas.codec import decode_envelope, decode_turn
@@ -91,7 +92,7 @@ def _fold(log: KafkaLog, directory: Path, end: int) -> Fold:
     """Bring the store in `directory`, which may be empty, up to `end`, as a new owner does, and close it in order."""
     stores = RocksStores(directory)
     wall, cpu = time.perf_counter(), time.process_time()
-    caught_up = _run(catch_up_to(log, stores, PARTITION, Claimed(end - 1, 0, snapshot_ahead_records=end)))
+    caught_up = _run(catch_up_to(log, stores, PARTITION, Claimed(LogSpan(0, end), 0, snapshot_ahead_records=end)))
     fold = Fold(caught_up.records_read, time.perf_counter() - wall, time.process_time() - cpu)
     caught_up.store.flush()
     caught_up.store.close()

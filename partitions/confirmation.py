@@ -88,6 +88,8 @@ class Confirmation:
         self._trimmed_to = NO_BASE
         self._results_out = ResultsOut()
         self._undispatched = 0
+        self.leaving = False
+        """The last records are on their way, and others wait for the partition: to close the store makes it durable, too."""
 
     @property
     def offset(self) -> int:
@@ -382,13 +384,15 @@ class Confirmation:
         """It is confirmed, and the store is as of it: make that durable, and let go of what was consumed (R8, R14, R15)."""
         checkpoint, home = appended.effect.checkpoint, self._home
         assert checkpoint is not None
-        home.store.flush()
+        if not self.leaving:
+            home.store.flush()
         home.parts.log.trim_inbox(home.partition, checkpoint.inbox_mark)
         if self._trimmed_to < home.fold.state.base:
             self.trim_history()
             home.counts.bases += 1
         assert home.fold.anchor is not None
-        home.archive.take_checkpoint(home.fold.anchor)
+        if not self.leaving:
+            home.archive.take_checkpoint(home.fold.anchor)
         self._checkpoint_out = False
         self._checkpoint_at = self._home.parts.clock.monotonic()
         self._home.counts.checkpoints += 1

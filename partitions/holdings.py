@@ -26,7 +26,7 @@ from .outbox import Outbox, decode_dead_letter
 from .ports import Clock, Log, Store, Stores
 from .queries import Queries, Replies
 from .recovery import Recovered
-from .skew import lead_ms
+from .skew import Admission, lead_ms
 from .suspects import Lost, Solitude
 from .timers import TimerQueue
 
@@ -90,6 +90,7 @@ class OwnerParts:
     random: Random
     watch_turn: Callable[[], AbstractContextManager[object]]
     solitude: Solitude = field(default_factory=Solitude)
+    admission: Admission = field(default_factory=Admission)
 
     def give_up(self, partition: int) -> None:
         """Cancel everything that runs of `partition`: another process owns it now."""

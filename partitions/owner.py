@@ -15,9 +15,9 @@ from perdure.schemas.records import FIRST_LEVEL, LEVEL, NO_DIGEST, Claim, Envelo
 from .confirmation import Decided
 from .epoch import Epoch, EpochEnded, Run
 from .holdings import Counts, Holdings, OwnerParts, OwnerSettings
-from .ports import BufferFull, HistoryWriter, LogRecord, LogTruncated, LogUnavailable, beyond_end
+from .ports import BufferFull, HistoryWriter, LogRecord, LogSpan, LogTruncated, LogUnavailable, beyond_end
 from .recovery import Claimed, Recovered, restore
-from .skew import check_clock, lead_ms
+from .skew import lead_ms
 from .state import NO_BASE
 from .tenure import Tenure
 
@@ -117,8 +117,7 @@ class PartitionOwner:
         if self._parts.clock.monotonic() < self._resume_at:
             return False
         log = self._parts.log
-        log.check_identity()
-        check_clock(log, self._parts.clock, self._settings.clock_skew_ms_max)
+        self._parts.admission.ask(log, self._parts.clock, self._settings.clock_skew_ms_max)
         self._writer = log.open_history(self.partition)
         self._lead_ms = lead_ms(self._parts.clock)
         claim = Claim(
@@ -157,8 +156,9 @@ class PartitionOwner:
 
     def _begin_recovery(self) -> None:
         log, settings = self._parts.log, self._settings
-        claimed = Claimed(self._claim_offset, settings.clock_skew_ms_max, settings.snapshot_ahead_records)
         self._log_start = log.span_history(self.partition).start
+        span = LogSpan(self._log_start, self._claim_offset + 1)
+        claimed = Claimed(span, settings.clock_skew_ms_max, settings.snapshot_ahead_records)
         self.left_to_recover = self._claim_offset + 1
         self._recovery = restore(log, self._parts.stores, self.partition, claimed)
 

@@ -19,7 +19,7 @@ from .download import SnapshotBroken, load_snapshot
 from .fold import Fold
 from .keys import ANCHOR, LAST_KEY
 from .overlay import OverlayStore
-from .ports import Log, LogTruncated, Store, StoreCorrupt, Stores
+from .ports import Log, LogSpan, LogTruncated, Store, StoreCorrupt, Stores
 from .reader import RunState
 from .snapshots import is_of, read_shelf
 from .state import Anchor, PartitionState, decode_anchor
@@ -43,12 +43,16 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The claim that a recovery goes up to (or any last record), how far the clocks of owner and log may be apart, and how many records a snapshot
-    must spare to be worth its download."""
+    """What there is of the history, up to the claim that a recovery goes up to (or any last record), how far the clocks of owner and log may be
+    apart, and how many records a snapshot must spare to be worth its download."""
 
-    offset: int
+    span: LogSpan
     clock_skew_ms_max: int
     snapshot_ahead_records: int
+
+    @property
+    def offset(self) -> int:
+        return self.span.end - 1
 
 
 def restore(log: Log, stores: Stores, partition: int, claimed: Claimed) -> Generator[Recovered | int, None, None]:
@@ -84,9 +88,9 @@ def catch_up_to(log: Log, stores: Stores, partition: int, claimed: Claimed) -> G
     place = _StorePlace(stores, partition)
     try:
         opened = yield from _open_best(log, place, partition, claimed)
-        catch_up, start = _begin(log, opened, partition, claimed.offset + 1)
-        yield claimed.offset + 1 - start
-        for count, record in enumerate(log.read_history(partition, start, claimed.offset + 1)):
+        catch_up, start = _begin(log, opened, partition, claimed.span)
+        yield claimed.span.end - start
+        for count, record in enumerate(log.read_history(partition, start, claimed.span.end)):
             catch_up.take(record)
             if catch_up.full:
                 catch_up.write()
@@ -96,19 +100,19 @@ def catch_up_to(log: Log, stores: Stores, partition: int, claimed: Claimed) -> G
     except BaseException:
         place.close()
         raise
-    return CaughtUp(opened.store, catch_up, claimed.offset + 1 - start)
+    return CaughtUp(opened.store, catch_up, claimed.span.end - start)
 
 
 def read_only(log: Log, partition: int, base: Store | None) -> tuple[Store, int]:
     """The partition's state as of the end of the log, folded in memory over `base` where that can be trusted; for looking on
     while nobody owns it. Also the last accepted offset, -1 for none."""
-    found = _trusted(log, partition, base)
+    span = log.span_history(partition)
+    found = _trusted(log, partition, base, span)
     if found is None and base is not None:
         base.close()
     store = OverlayStore(base if found is not None else None)
-    end = log.span_history(partition).end
-    catch_up, start = _begin(log, _Opened(store, *(found or (None, PartitionState()))), partition, end)
-    for record in log.read_history(partition, start, end):
+    catch_up, start = _begin(log, _Opened(store, *(found or (None, PartitionState()))), partition, span)
+    for record in log.read_history(partition, start, span.end):
         catch_up.take(record)
     catch_up.check_whole()
     catch_up.write()
@@ -151,9 +155,9 @@ class _StorePlace:
 
 def _open_best(log: Log, place: _StorePlace, partition: int, claimed: Claimed) -> Generator[int, None, _Opened]:
     """The partition's store where it can be trusted; a snapshot of another machine where that is much newer; else an empty one."""
-    opened, end = _open_own(log, place, partition), claimed.offset
+    opened, end = _open_own(log, place, partition, claimed.span), claimed.offset
     there = opened.anchor.offset + 1 if opened.anchor is not None else 0
-    readable = opened.anchor is not None or log.span_history(partition).start == 0
+    readable = opened.anchor is not None or claimed.span.start == 0
     if log.snapshots is None or (readable and end - there < claimed.snapshot_ahead_records):
         return opened
     spoiled = False  # something of a snapshot is in the store
@@ -170,17 +174,17 @@ def _open_best(log: Log, place: _StorePlace, partition: int, claimed: Claimed) -
         except SnapshotBroken as error:
             _log.warning("snapshot discarded", partition=partition, reason=str(error))
             continue
-        found = _trusted(log, partition, fresh)
+        found = _trusted(log, partition, fresh, claimed.span)
         if found is not None:
             return _Opened(fresh, *found)
     return _Opened(place.open_empty(), None, PartitionState()) if spoiled else opened
 
 
-def _open_own(log: Log, place: _StorePlace, partition: int) -> _Opened:
+def _open_own(log: Log, place: _StorePlace, partition: int, span: LogSpan) -> _Opened:
     """The store that this process has, if it can be trusted (R14), else an empty one."""
     try:
         store = place.open()
-        found = _trusted(log, partition, store)
+        found = _trusted(log, partition, store, span)
         if found is not None:
             return _Opened(store, *found)
         if next(store.scan(b"", LAST_KEY), None) is None:
@@ -190,16 +194,16 @@ def _open_own(log: Log, place: _StorePlace, partition: int) -> _Opened:
     return _Opened(place.open_empty(), None, PartitionState())
 
 
-def _trusted(log: Log, partition: int, store: Store | None) -> tuple[Anchor, PartitionState] | None:
-    """Where a store stands, by its own word and the log's."""
+def _trusted(log: Log, partition: int, store: Store | None, span: LogSpan) -> tuple[Anchor, PartitionState] | None:
+    """Where a store stands, by its own word and the log's, of which `span` is there."""
     value = store.get(ANCHOR) if store is not None else None
     found = decode_anchor(value) if value is not None else None
-    return found if found is not None and _is_anchored(log, partition, found[0]) else None
+    return found if found is not None and _is_anchored(log, partition, found[0], span) else None
 
 
-def _is_anchored(log: Log, partition: int, anchor: Anchor) -> bool:
+def _is_anchored(log: Log, partition: int, anchor: Anchor, span: LogSpan) -> bool:
     """Read the record that the store names and compare identity and digest (R14)."""
-    identity, span = log.identity, log.span_history(partition)
+    identity = log.identity
     theirs = (identity.cluster_id, identity.history_topic_id, partition)
     if (anchor.cluster_id, anchor.topic_id, anchor.partition) != theirs:
         _log.warning("store discarded", partition=partition, reason="it is of another partition, topic or cluster")
@@ -215,20 +219,19 @@ def _is_anchored(log: Log, partition: int, anchor: Anchor) -> bool:
     return False
 
 
-def _begin(log: Log, opened: _Opened, partition: int, end: int) -> tuple[CatchUp, int]:
+def _begin(log: Log, opened: _Opened, partition: int, span: LogSpan) -> tuple[CatchUp, int]:
     """A reader at the place where the store stands; at a base or the log's start where it is empty."""
     fold = Fold(opened.store, log.identity, partition, opened.anchor, opened.state)
     if opened.anchor is not None:
         anchor = opened.anchor
         run = RunState.after(anchor.offset, anchor.epoch, anchor.digest)
         return CatchUp(fold, log.identity, run), anchor.offset + 1
-    start = log.span_history(partition).start
-    if start == 0:
+    if span.start == 0:
         return CatchUp(fold, log.identity, RunState()), 0
-    base = find_base(log, partition, end)
+    base = find_base(log, partition, span.end)
     if base is None:
         raise LogTruncated(
-            f"partition {partition}: the history begins at offset {start}, and what is left of it names no base to begin at; "
+            f"partition {partition}: the history begins at offset {span.start}, and what is left of it names no base to begin at; "
             "records were deleted that no owner let go of (retention, or DeleteRecords by hand)"
         )
     return CatchUp(fold, log.identity, base.run, from_base=True), base.offset

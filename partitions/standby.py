@@ -96,7 +96,7 @@ class Standby:
 
     def _open(self) -> None:
         if self._opening is None:
-            last = Claimed(self._log.span_history(self.partition).end - 1, 0, self._snapshot_ahead_records)
+            last = Claimed(self._log.span_history(self.partition), 0, self._snapshot_ahead_records)
             self._opening = catch_up_to(self._log, self._stores, self.partition, last)
         try:
             next(self._opening)

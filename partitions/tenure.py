@@ -467,6 +467,7 @@ class Tenure:
         """The last record of an orderly stop: what runs no more was given up, not lost."""
         body, numbered = self._body(None, self._home.time.now_ms(), ((), ()), ())
         self._append_partition((replace(body, released=True), numbered))
+        self._confirmation.leaving = True
 
     def finish(self) -> None:
         """Confirm what is on its way, and decide nothing more. Raises EpochEnded."""

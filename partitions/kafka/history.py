@@ -1,7 +1,8 @@
-"""The history on Kafka: one producer for each owned partition, and reads by consumers that live as long as a read."""
+"""The history on Kafka: one producer for each owned partition, and reads by consumers that one read hands to the next."""
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Thread
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
@@ -14,6 +15,7 @@ from .reports import Sent, SentQueue
 from .settings import KafkaSettings
 
 READ_RECORDS = 500
+IDLE_CONSUMERS_MAX = 2
 # So long a record waits for the rest of its burst, while the engine goes on deciding: a request for each part of a burst costs more
 # than all else that the client does. When the engine waits, nothing lingers.
 LINGER_MS = 1
@@ -85,15 +87,13 @@ class TopicReads:
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self._asker: Consumer | None = None
+        self._idle: list[Consumer] = []
         self.patience = Patience(settings)
 
     def span(self, topic: str, partition: int) -> LogSpan:
         """Ask the brokers where a partition begins and ends. Raises LogUnavailable."""
-        if self._asker is None:
-            self._asker = self._settings.reader(committed=False)
-        with self.patience.asking() as settings:
-            return span_of(self._asker, settings, topic, partition)
+        with self.patience.asking() as settings, self._consumer() as consumer:
+            return span_of(consumer, settings, topic, partition)
 
     def read(self, topic: str, partition: int, start: int, end: int) -> Iterator[LogRecord]:
         """Read what there is of [start, end). Raises LogTruncated and LogUnavailable."""
@@ -104,23 +104,42 @@ class TopicReads:
             )
         if start >= end:
             return
-        consumer = self._settings.reader(committed=False)
-        try:
+        with self._consumer() as consumer:
             consumer.assign([TopicPartition(topic, partition, start)])
-            yield from self._read(consumer, topic, start, end)
-        finally:
-            consumer.close()
+            yield from self._read(consumer, topic, partition, (start, end))
 
     def close(self) -> None:
-        if self._asker is not None:
-            self._asker.close()
-            self._asker = None
+        while self._idle:
+            self._idle.pop().close()
 
-    def _read(self, consumer: Consumer, topic: str, start: int, end: int) -> Iterator[LogRecord]:
-        expected, silent_since = start, time.monotonic()
+    @contextmanager
+    def _consumer(self) -> Iterator[Consumer]:
+        """One that nobody else has: several reads may be under way, each a batch at a time. To make one and to connect it takes longer
+        than most reads. The one that was used last comes first: it was asked for the same partition, and knows its leader; one that
+        does not may ask a second later."""
+        consumer = self._idle.pop() if self._idle else self._settings.reader(committed=False, waits=False)
+        failed = False
+        try:
+            yield consumer
+        except Exception:
+            failed = True  # it may have more to tell of this trouble
+            raise
+        finally:
+            if failed:
+                consumer.close()
+            else:
+                consumer.unassign()
+                self._idle.append(consumer)
+            if len(self._idle) > IDLE_CONSUMERS_MAX:
+                self._idle.pop(0).close()
+
+    def _read(self, consumer: Consumer, topic: str, partition: int, wanted: tuple[int, int]) -> Iterator[LogRecord]:
+        (expected, end), silent_since = wanted, time.monotonic()
         while expected < end:
             for message in consumer.consume(min(READ_RECORDS, end - expected), 0.2):
                 error = message.error()
+                if message.topic() is not None and (message.topic(), message.partition()) != (topic, partition):
+                    continue  # of the consumer's last read
                 if error is None:
                     record = record_of(message)
                     if record.offset >= end:

@@ -19,7 +19,7 @@ from .settings import KafkaSettings
 
 _log = structlog.get_logger("perdure.kafka")
 # Who leaves is heard of after at most so long.
-POLL_SECONDS = 0.03
+POLL_SECONDS = 0.01
 CLOSE_SECONDS = 10.0
 
 

@@ -86,9 +86,10 @@ class KafkaSettings:
         }
         return self._make(Producer, defaults, fixed, CONSUMER_ONLY)
 
-    def reader(self, *, committed: bool, ends: bool = True) -> Consumer:
+    def reader(self, *, committed: bool, ends: bool = True, waits: bool = True) -> Consumer:
         """Return a consumer for manual assignment that waits for nothing that is there. It belongs to no group. `ends`: it says
-        when it has come to the end of a partition."""
+        when it has come to the end of a partition. `waits`: it asks there for what comes next in a way that spares the brokers; a
+        partition that is assigned meanwhile has to wait for their answer."""
         defaults = {
             "fetch.wait.max.ms": 100,
             "fetch.queue.backoff.ms": 20,
@@ -101,6 +102,7 @@ class KafkaSettings:
             "auto.offset.reset": "error",
             "enable.partition.eof": ends,
             "isolation.level": "read_committed" if committed else "read_uncommitted",
+            **({} if waits else {"fetch.wait.max.ms": 1}),
         }
         return self._make(Consumer, defaults, fixed, PRODUCER_ONLY | GROUP_ONLY)
 

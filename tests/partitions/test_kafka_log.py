@@ -308,3 +308,25 @@ def test_a_partition_that_the_client_does_not_remember_is_asked_for(settings: Ka
 
     wait_until(is_there)
     reads.close()
+
+
+def test_a_read_uses_a_consumer_that_another_one_left_and_sees_nothing_of_that(settings: KafkaSettings) -> None:
+    """Also of one that was given up half way, and of one that is under way at the same time."""
+    log = KafkaLog.open(settings)
+    for partition in (0, 1):
+        writer = log.open_history(partition)
+        for number in range(2_000):
+            writer.append("instance", b"%d of %d" % (number, partition))
+        assert [Report(offset) for offset in range(2_000)] == reports(log, writer, 2_000)
+    reads, topic = TopicReads(settings), settings.topics.history
+    under_way = reads.read(topic, 0, 0, 2_000)
+    assert b"0 of 0" == next(under_way).value
+    for start in range(0, 1_000, 100):
+        assert b"%d of 1" % start == next(iter(reads.read(topic, 1, start, 2_000))).value  # and given up
+        found = [record.value for record in reads.read(topic, start % 2, start, start + 50)]
+        assert [b"%d of %d" % (number, start % 2) for number in range(start, start + 50)] == found
+
+    assert [b"%d of 0" % number for number in range(1, 2_000)] == [record.value for record in under_way]
+    assert len(reads._idle) <= 2
+    reads.close()
+    log.close()

@@ -142,13 +142,13 @@ def test_recovery_writes_in_batches_bounded_by_records_and_by_bytes_and_makes_th
     monkeypatch.setattr(catch_up, bound, value)
     for seed in range(20):
         ledger, _ = lead_lives(seed, 60)
-        end = ledger.log.span_history(0).end
+        span = ledger.log.span_history(0)
 
         with patch.object(MemoryStore, "write", autospec=True, side_effect=MemoryStore.write) as write:
-            caught_up = folded(catch_up_to(ledger.log, MemoryStores(), 0, Claimed(end - 1, NEVER, end)))
+            caught_up = folded(catch_up_to(ledger.log, MemoryStores(), 0, Claimed(span, NEVER, span.end)))
 
         assert content(caught_up.store) == content(ledger.store)
-        assert end // records + 1 == write.call_count
+        assert span.end // records + 1 == write.call_count
 
 
 @lives_led

@@ -6,6 +6,7 @@ from sortedcontainers import SortedDict
 
 from perdure.partitions.memory import Fate, Faults, MemoryStores
 from perdure.partitions.memory.store import MemoryStore
+from perdure.partitions.owner import Phase
 from perdure.schemas.messages import Start
 from tests.partitions.cluster import Clock, Cluster
 
@@ -59,4 +60,24 @@ def test_turns_go_on_over_slow_flushes_and_no_epoch_is_lost(flush_ms: int) -> No
     assert stores.flushes > 10
     assert [0, 0, 0] == [member[partition].counts.epochs_lost for partition in range(3)]
     assert {1} == set(cluster.dispatches().values()) == set(cluster.ended().values())
+    cluster.check()
+
+
+def test_who_takes_over_waits_for_no_flush_of_the_one_before() -> None:
+    """To close the store makes it durable all the same, after the others were told."""
+    cluster = Cluster()
+    stores = SlowStores(cluster.clock, 900)
+    first = cluster.join(stores=stores)
+    cluster.until(first.owns)
+    cluster.send("order-1", Start("order", b"1"))
+    cluster.until(cluster.ended)
+    flushes = stores.flushes
+    first.release()
+    cluster.until(lambda: first[0].phase in (Phase.RELEASED, Phase.CLOSED))
+    assert flushes == stores.flushes
+
+    cluster.until(lambda: first[0].phase == Phase.CLOSED)
+    again = cluster.join("worker-2", stores=stores)
+    cluster.until(again.owns)
+    assert again.counts.recovered_records <= 2, "the store did not keep what it had"
     cluster.check()

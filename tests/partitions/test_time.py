@@ -1,14 +1,17 @@
 """Partition time never runs backwards and never stands still, over owners whose clocks are off (R11)."""
 
 from itertools import pairwise
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from perdure.partitions.holdings import PartitionTime
+from perdure.partitions.memory import MemoryLog
 from perdure.partitions.owner import Phase
 from perdure.partitions.recovery import PartitionRefused
+from perdure.partitions.skew import ADMISSION_SECONDS, Admission, ClockOff
 from perdure.schemas.messages import Start
 from tests.partitions.cluster import Clock, Cluster, Member, SkewedClock
 
@@ -105,6 +108,33 @@ def test_a_clock_that_is_set_right_is_taken_at_its_word() -> None:
         member.step()
     member.clock.skew_ms = 0
     cluster.until(member.owns)
+
+
+def test_one_answer_of_the_log_does_for_claims_that_are_made_together_and_for_no_later_one() -> None:
+    cluster = Cluster(3)
+    member = cluster.join()
+    with patch.object(MemoryLog, "read_clock_ms", autospec=True, side_effect=MemoryLog.read_clock_ms) as asked:
+        cluster.until(lambda: all(map(member.owns, range(3))))
+        assert 1 == asked.call_count
+        cluster.clock.now_ms += int(ADMISSION_SECONDS * 1000)
+        late = cluster.join("worker-2")
+        cluster.until(late.owns)
+        assert 2 == asked.call_count
+
+
+@pytest.mark.parametrize("leap_ms", [61_000, -61_000])
+def test_a_clock_that_leaps_between_two_claims_is_found_off_at_the_second(leap_ms: int) -> None:
+    cluster = Cluster()
+    clock, log, admission = SkewedClock(cluster.clock), MemoryLog(cluster.hub), Admission()
+    clock.skew_ms = 50_000
+    admission.ask(log, clock, 60_000)
+    clock.skew_ms += 9_000
+    admission.ask(log, clock, 60_000)
+    clock.skew_ms = leap_ms
+
+    for _ in range(2):
+        with pytest.raises(ClockOff, match=f"{leap_ms} ms"):
+            admission.ask(log, clock, 60_000)
 
 
 def test_timers_fire_by_partition_time_and_never_early() -> None:

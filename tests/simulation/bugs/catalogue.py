@@ -371,8 +371,8 @@ STATE = (
         (
             Edit(
                 "partitions.recovery:_is_anchored",
-                "identity, span = log.identity",
-                "return True\n    identity, span = log.identity",
+                "identity = log.identity",
+                "return True\n    identity = log.identity",
             ),
         ),
     ),
