@@ -50,6 +50,9 @@ _CRASH_PAUSE_SECONDS = 0.5
 _LOOK_SECONDS = 10.0
 _LOOK_SECONDS_STANDING_IN = 1.0
 _STEADY_SECONDS = 60.0
+# One after the other: nothing else is done while one is opened.
+_SPARE_SECONDS = 0.2
+_SPARE_AGAIN_SECONDS = 60.0
 # Faults whose message says all that there is to say; of any other the stack is told.
 _SAID = (
     PartitionRefused,
@@ -136,6 +139,7 @@ class Worker:
         self._standing_in: set[int] = set()
         self._orphaned: set[int] = set()
         self._look_at = 0.0
+        self._spare_at = 0.0
         self._stop_asked = False
         self._draining = False
         self._leaving = False
@@ -200,6 +204,8 @@ class Worker:
         self._retry_crashed()
         self.lookout.look(self.owners)
         self._look_who_owns()
+        if not worked:
+            self._keep_spares()
         return worked
 
     def _owners_to_step(self) -> list[PartitionOwner]:
@@ -332,6 +338,22 @@ class Worker:
                 owner.notice_others()
         except LogUnavailable:
             self._look_at = now + _LOOK_SECONDS
+
+    def _keep_spares(self) -> None:
+        """Stores for what others own now: to open one waits for the disk many times, and who takes over has no time for that."""
+        now = self.clock.monotonic()
+        if (
+            now < self._spare_at
+            or self._draining
+            or any(each.phase == Phase.RECOVERING for each in self.owners.values())
+        ):
+            return
+        self._spare_at = now + _SPARE_SECONDS
+        try:
+            self._stores.spare(self.log.identity.partition_count - len(self.owners) - len(self.standing_by))
+        except (StoreLocked, StoreUnavailable) as error:
+            self._spare_at = now + _SPARE_AGAIN_SECONDS
+            _log.warning("store.no_spare", reason=str(error))
 
     def _is_deposed(self, partition: int) -> bool:
         owner = self.owners.get(partition)

@@ -257,6 +257,26 @@ def test_a_partition_that_is_lost_and_comes_back_costs_no_running_activity(make:
     assert 2 == make.gate.calls
 
 
+def test_stores_are_spared_for_what_others_own_and_a_full_disk_costs_no_more_than_that(
+    make: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("perdure.worker._SPARE_AGAIN_SECONDS", 0.01)
+    asked: list[int] = []
+
+    def spare(count: int) -> None:
+        asked.append(count)
+        raise StoreUnavailable("no space left on device")
+
+    group = ScriptedMembership(Assigned((0,)))
+    engine = Engine(make.directory, make.app, group)
+    make.engines.append(engine)
+    engine.stores.spare = spare  # type: ignore[method-assign]
+    engine.start()
+    engine.until(lambda: {1} == set(asked))
+    group.changes.append(Assigned((1,)))
+    engine.until(lambda: [0] == asked[-1:] and owned(engine) == [0, 1])
+
+
 class FaultyStores:
     """Stores of which one partition's raises, as often as a test says."""
 
@@ -269,6 +289,9 @@ class FaultyStores:
         if partition == 0 and self._faults:
             raise self._faults.pop()
         return self._real.open(partition)
+
+    def spare(self, count: int) -> None:
+        self._real.spare(count)
 
     def discard(self, partition: int) -> None:
         self.discarded.append(partition)
