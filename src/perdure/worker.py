@@ -51,7 +51,7 @@ _LOOK_SECONDS = 10.0
 _LOOK_SECONDS_STANDING_IN = 1.0
 _STEADY_SECONDS = 60.0
 # One after the other: nothing else is done while one is opened.
-_SPARE_SECONDS = 0.2
+_SPARE_SECONDS = 0.1
 _SPARE_AGAIN_SECONDS = 60.0
 # Faults whose message says all that there is to say; of any other the stack is told.
 _SAID = (
