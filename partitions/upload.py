@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 from perdure.schemas.codec import encode_chunk, encode_manifest
 from perdure.schemas.records import SnapshotManifest
-from perdure.schemas.writer import put_bytes
+from perdure.schemas.writer import encode_bytes
 
 from .keys import LAST_KEY
 from .ports import BufferFull, SnapshotTopic, Store
@@ -141,8 +141,8 @@ def _pieces(entries: _Counted, size: int) -> Iterator[bytes]:
     """The content as pieces of one size, the last one apart; an empty one says that enough was read for one step."""
     out = bytearray()
     for key, value in entries:
-        put_bytes(out, key)
-        put_bytes(out, value)
+        out += encode_bytes(key)
+        out += encode_bytes(value)
         while len(out) >= size:
             yield bytes(out[:size])
             del out[:size]

@@ -28,7 +28,7 @@ from .records import (
 )
 from .shapes import shape_of
 from .vocabulary import VOCABULARY, Vocabulary
-from .writer import make_encode, put_bytes
+from .writer import encode_bytes, make_encode
 
 T = TypeVar("T")
 HISTORY_MARK = b"\xd0"
@@ -161,9 +161,7 @@ def decode_manifest(value: bytes) -> SnapshotManifest:
 
 def encode_chunk(data: bytes) -> bytes:
     """A piece of a snapshot."""
-    out = bytearray(CHUNK_MARK)
-    put_bytes(out, data)
-    return bytes(out)
+    return CHUNK_MARK + encode_bytes(data)
 
 
 def decode_chunk(value: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 from .avro import RecordSchema, WireError, shipped
 from .events import HistoryEvent, UnknownEvent
 from .shapes import shape_of
-from .writer import Encode, make_encode, put_bytes, put_long
+from .writer import Encode, encode_bytes, encode_long, make_encode
 
 LEVELS: Mapping[int, tuple[type[Any], ...]] = MappingProxyType(
     {1: tuple(cls for cls in get_args(HistoryEvent) if cls is not UnknownEvent)}
@@ -49,7 +49,7 @@ class Vocabulary:
         self._levels = {kind.cls: kind.level for kind in reversed(self._kinds)}
         # Where a class has several numbers, the newest that may be written wins.
         self._by_class = {kind.cls: kind for kind in self._kinds if kind.level <= level}
-        self.encode_turn = make_encode(shipped("TurnBody", level), puts={"TurnEvent": self.put_event})
+        self.encode_turn = make_encode(shipped("TurnBody", level), encodes={"TurnEvent": self._encode_in_turn})
 
     @property
     def kinds(self) -> tuple[EventKind, ...]:
@@ -89,11 +89,10 @@ class Vocabulary:
         event: HistoryEvent = kind.decode(body)
         return event
 
-    def put_event(self, out: bytearray, event: HistoryEvent) -> None:
-        """Append an event as it stands in a turn."""
+    def _encode_in_turn(self, event: HistoryEvent) -> bytes:
+        """An event as it stands in a turn."""
         number, body = self.encode_event(event)
-        put_long(out, number)
-        put_bytes(out, body)
+        return encode_long(number) + encode_bytes(body)
 
 
 VOCABULARY = Vocabulary(

@@ -18,7 +18,7 @@ from perdure.partitions.upload import Upload
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import decode_manifest, encode_chunk, encode_manifest
 from perdure.schemas.records import SnapshotManifest
-from perdure.schemas.writer import put_bytes
+from perdure.schemas.writer import encode_bytes
 from tests.partitions.cluster import Cluster, Member
 from tests.partitions.test_retention import begin_everything, content, end_everything
 
@@ -180,11 +180,9 @@ def test_nothing_of_a_damaged_snapshot_stays_in_the_store(damaged: int, monkeypa
     cluster = Cluster()
     member = cluster.join(**KEEPING)
     make_snapshots(cluster, 2)
-    stranger = bytearray()
-    put_bytes(stranger, b"L-stranger")
-    put_bytes(stranger, b"nobody's")
+    stranger = encode_bytes(b"L-stranger") + encode_bytes(b"nobody's")
     for number in range(damaged):
-        damage(cluster, number, encode_chunk(bytes(stranger)))
+        damage(cluster, number, encode_chunk(stranger))
         manifest = shelf(cluster).kept[number].manifest
         damage(cluster, number, encode_manifest(manifest), manifest=True)  # behind its piece, so that this is read
     heir = heir_of(cluster, member)
@@ -312,14 +310,11 @@ def test_whatever_becomes_of_a_piece_no_broken_snapshot_is_used(fate: Fate) -> N
 
 
 def test_a_stream_that_is_cut_anywhere_gives_its_entries() -> None:
-    stream = bytearray()
     wanted = [(b"k%d" % number, b"v" * number) for number in range(200)]
-    for key, value in wanted:
-        put_bytes(stream, key)
-        put_bytes(stream, value)
+    stream = b"".join(encode_bytes(key) + encode_bytes(value) for key, value in wanted)
     for size in (1, 2, 7, 64, 1000, len(stream)):
         entries = Entries()
-        pieces = [bytes(stream[at : at + size]) for at in range(0, len(stream), size)]
+        pieces = [stream[at : at + size] for at in range(0, len(stream), size)]
 
         assert wanted == [entry for piece in pieces for entry in entries.take(piece)]
         assert (200, b"") == (entries.count, entries.rest)
