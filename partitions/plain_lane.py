@@ -167,9 +167,10 @@ class PlainLane:
 
     def _signal(self) -> None:
         if self._lingers:
+            # The engine looks for what has ended once more when it lingers no longer, so it need not be woken too.
             self._lingers = False
             self._bell.put(None)
-        if not self._signalled:
+        elif not self._signalled:
             self._signalled = True
             self._wake()
 

@@ -126,8 +126,8 @@ class LocalPool:
         return bool(finished or expired) or self._reported > reported
 
     def linger(self) -> bool:
-        """Wait for functions that have just begun, no longer than short ones last; True if there is something for `step`."""
-        return self._plain.linger()
+        """Wait for functions that have just begun, no longer than short ones last, and `step` if one has ended; True if so."""
+        return self._plain.linger() and self.step()
 
     def wait_seconds(self, limit_seconds: float) -> float:
         """How long the engine may wait before the next `step`. Call it right before waiting: it arms the wake-up."""
