@@ -161,7 +161,8 @@ class OrchestrationContext:
             start_ms = encode_time_limit("start_to_close", start_to_close)
         if schedule_to_close is not None:
             schedule_ms = encode_time_limit("schedule_to_close", schedule_to_close)
-        task: CancellableTask[Any] = CancellableTask(execution, task_id, codec, f"activity {name!r}")
+        what = activity.label if isinstance(activity, Activity) else f"activity {name!r}"
+        task: CancellableTask[Any] = CancellableTask(execution, task_id, codec, what)
         recorded_tags = NO_TAGS if tags is None else check_tags(tags, execution.limits)
         execution.schedule(task, ev.TaskScheduled(task_id, name, data, retry, start_ms, schedule_ms, recorded_tags))
         return task

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import field, replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -233,7 +234,14 @@ def failure_view(failure: Failure | None) -> dict[str, Any] | None:
 
 def iso_time(time_ms: int) -> str:
     """ISO 8601, UTC, milliseconds: 2026-01-02T03:04:05.678Z."""
-    return (_EPOCH + timedelta(milliseconds=time_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, milliseconds = divmod(time_ms, 1000)
+    return f"{_iso_second(seconds)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=64)
+def _iso_second(seconds: int) -> str:
+    """Of many that are listed or end together, most are of a few seconds."""
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat(timespec="seconds").removesuffix("+00:00")
 
 
 def _text(payload: bytes) -> str | None:

@@ -77,7 +77,9 @@ class PartitionState:
             self.inbox_mark = mark
             if self.consumed_above:
                 self.consumed_above = {offset for offset in self.consumed_above if offset >= mark}
-        self.consumed_above.update(offset for offset in offsets if offset >= self.inbox_mark)
+        for offset in offsets:
+            if offset >= self.inbox_mark:
+                self.consumed_above.add(offset)
 
     def checkpoint(self, base: int = NO_BASE) -> Checkpoint:
         """This state as a checkpoint record states it (R15). Its time is that of the last record: set it first to state another."""

@@ -253,13 +253,12 @@ class Tenure:
         """Facts only while draining, while held (unless resumed), and for new work at the limit on running work (R10)."""
         if self.draining:
             return False
-        resumed = any(isinstance(message.body, ms.Resume) for message in inbox)
         if slot.instance_id in self._poison:
-            if resumed:
+            if _asks_to_resume(inbox):
                 self._try_poison(slot)
             return False
         if slot.held is not None:
-            if not resumed:
+            if not _asks_to_resume(inbox):
                 return False
             self._confirmation.release_held(slot)
             self._mailbox.try_again(self._confirmation.stranded_tasks(slot))
@@ -299,8 +298,8 @@ class Tenure:
     ) -> None:
         kind = RecordKind.FORGOTTEN if turn.forgotten else RecordKind.TURN
         letters = [self._letter(outgoing) for outgoing in turn.sends]
-        offsets = tuple(mail.offset for mail in mails if mail.offset >= 0)
-        locals_ = tuple(mail.local for mail in mails if mail.local)
+        offsets = tuple([mail.offset for mail in mails if mail.offset >= 0])
+        locals_ = tuple([mail.local for mail in mails if mail.local])
         body, numbered = self._body(turn, now_ms, (offsets, locals_), letters)
         slot.state = turn.state
         offset = self._epoch.next_offset
@@ -337,7 +336,7 @@ class Tenure:
         home.intake.consume(offsets)
         mark, sources = home.intake.take_marks()
         events, decided = (turn.events, turn.decided) if turn is not None else ((), True)
-        sends = tuple(send for _, send in numbered)
+        sends = tuple([send for _, send in numbered])
         body = TurnBody(now_ms, offsets, mark, locals_, decided, events, sends, home.outbox.take_cursors(), sources)
         return body, tuple(numbered)
 
@@ -359,7 +358,7 @@ class Tenure:
 
     def _append_body(self, body: TurnBody, decided: Decided) -> bytes:
         """Append a TURN, PARTITION or FORGOTTEN record; return its body as on the wire."""
-        self._confirmation.expect_dispatches(body)
+        decided.dispatches = self._confirmation.expect_dispatches(body)
         self._tip.apply_body(body)
         self._tip.deaths.take_body(decided.instance_id, body, forgotten=decided.kind == RecordKind.FORGOTTEN)
         return self._append(decided, self._level.encode_turn(body))
@@ -425,9 +424,9 @@ class Tenure:
             or slot.held is not None
         ):
             slot.close()
-        if after is None or slot.held is not None or turn.empty or self.draining:
+        if after is None or not may_decide(after, now_ms) or slot.held is not None or turn.empty or self.draining:
             return
-        if not self._mailbox.due_turns.is_deferred(slot.instance_id) and may_decide(after, now_ms):
+        if not self._mailbox.due_turns.is_deferred(slot.instance_id):
             self._mailbox.due_turns.add(slot.instance_id)
 
     def _close_round(self, mail: Round, now_ms: int) -> None:
@@ -485,6 +484,10 @@ class Tenure:
             self._home.close()
 
 
+def _asks_to_resume(inbox: Sequence[Inbound]) -> bool:
+    return any(isinstance(message.body, ms.Resume) for message in inbox)
+
+
 def _is_over(before: InstanceState | None, after: InstanceState | None) -> bool:
     """True if the execution that was held is no longer there to be decided for."""
     if after is None or after.status.terminal:
@@ -494,5 +497,5 @@ def _is_over(before: InstanceState | None, after: InstanceState | None) -> bool:
 
 def _begins_another(turn: Turn, before: InstanceState | None) -> bool:
     """Whether an execution ended in this turn and another began; both may be of this turn, if the first one continued at once."""
-    own = 1 if before is None else 0
-    return any(isinstance(event, ExecutionStarted) for event in turn.events[own:])
+    begun = [event for event in turn.events if isinstance(event, ExecutionStarted)]
+    return len(begun) > (1 if before is None else 0)

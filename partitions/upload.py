@@ -41,6 +41,7 @@ class Upload:
         self._plan = self._sendings(store.scan(b"", LAST_KEY))
         self._next: _Sending | None = None
         self._out = 0
+        self._entries = 0
         self.manifest: SnapshotManifest | None = None
         self.failure = ""
         self.done = False
@@ -90,9 +91,9 @@ class Upload:
 
     def _sendings(self, entries: Iterator[tuple[bytes, bytes]]) -> Iterator[_Sending]:
         # 1. The pieces.
-        checksum, chunks, counted = blake2b(digest_size=CHECKSUM_BYTES), 0, _Counted(entries)
+        checksum, chunks = blake2b(digest_size=CHECKSUM_BYTES), 0
         size = min(CHUNK_BYTES_MAX, self._topic.record_bytes_max - _CHUNK_OVERHEAD_BYTES)
-        for piece in _pieces(counted, size):
+        for piece in self._read_pieces(entries, size):
             if not piece:
                 yield _Pause.STEP
                 continue
@@ -101,14 +102,29 @@ class Upload:
             chunks += 1
         # 2. All of them are there before the manifest says so.
         yield _Pause.DELIVERED
-        self.manifest = self._describe(checksum.digest(), chunks, counted.count)
+        self.manifest = self._describe(checksum.digest(), chunks)
         yield manifest_key(self._anchor.partition, self._anchor.offset), encode_manifest(self.manifest)
         # 3. It is there before an older one goes.
         yield _Pause.DELIVERED
         for key in self._shelf.superseded():
             yield key, None
 
-    def _describe(self, checksum: bytes, chunks: int, entries: int) -> SnapshotManifest:
+    def _read_pieces(self, entries: Iterator[tuple[bytes, bytes]], size: int) -> Iterator[bytes]:
+        """The content as pieces of one size, the last one apart; an empty one says that enough was read for one step."""
+        out = bytearray()
+        for count, (key, value) in enumerate(entries, 1):
+            out += encode_bytes(key)
+            out += encode_bytes(value)
+            while len(out) >= size:
+                yield bytes(out[:size])
+                del out[:size]
+            if not count % ENTRIES_PER_STEP_MAX:
+                yield b""
+            self._entries = count
+        if out:
+            yield bytes(out)
+
+    def _describe(self, checksum: bytes, chunks: int) -> SnapshotManifest:
         anchor = self._anchor
         return SnapshotManifest(
             anchor.cluster_id,
@@ -120,33 +136,5 @@ class Upload:
             STORE_FORMAT,
             checksum,
             chunks,
-            entries,
+            self._entries,
         )
-
-
-class _Counted:
-    """Entries as they are taken, and how many have been."""
-
-    def __init__(self, entries: Iterator[tuple[bytes, bytes]]) -> None:
-        self._entries = entries
-        self.count = 0
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        for entry in self._entries:
-            self.count += 1
-            yield entry
-
-
-def _pieces(entries: _Counted, size: int) -> Iterator[bytes]:
-    """The content as pieces of one size, the last one apart; an empty one says that enough was read for one step."""
-    out = bytearray()
-    for key, value in entries:
-        out += encode_bytes(key)
-        out += encode_bytes(value)
-        while len(out) >= size:
-            yield bytes(out[:size])
-            del out[:size]
-        if entries.count % ENTRIES_PER_STEP_MAX == 0:
-            yield b""
-    if out:
-        yield bytes(out)

@@ -11,6 +11,7 @@ from .message_codec import (
     encode_reply,
 )
 from .record_codec import (
+    BODIES,
     CHUNK_MARK,
     HISTORY_MARK,
     MANIFEST_MARK,
@@ -41,6 +42,7 @@ from .record_codec import (
 from .vocabulary import LEVELS, VOCABULARY, EventKind, Vocabulary, event_kind
 
 __all__ = [
+    "BODIES",
     "CHUNK_MARK",
     "HISTORY_MARK",
     "INBOX_MARK",

@@ -55,7 +55,8 @@ def encode_long(number: int) -> bytes:
 
 def encode_bytes(data: bytes) -> bytes:
     """Its length and itself."""
-    return encode_long(len(data)) + data
+    size = len(data)
+    return (_SMALL[size] if size < _SMALL_END else _encode_large(size)) + data
 
 
 def _encode_long(number: int) -> bytes:
