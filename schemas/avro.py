@@ -55,14 +55,14 @@ class RecordSchema:
         """Decode exactly one record: bytes left over are an error."""
         source = BytesIO(data)
         try:
-            datum = schemaless_reader(source, self.parsed, None)
+            datum: dict[str, Any] = schemaless_reader(source, self.parsed, None)  # type: ignore[assignment]
         except _REFUSALS as error:
             raise WireError(
                 self.name, "an Avro record", f"{_tell(error)} at byte {source.tell()} of {len(data)}"
             ) from error
         if source.tell() != len(data):
             raise WireError(self.name, f"{source.tell()} bytes", f"{len(data)} bytes")
-        return cast("dict[str, Any]", datum)
+        return datum
 
 
 def _tell(error: BaseException) -> str:

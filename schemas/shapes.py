@@ -63,6 +63,12 @@ class Shape(Generic[T]):
             return partial(self.read, schema)
         cls, converts, read = self._cls, self._converts, schema.read
 
+        def read_as_it_is(data: bytes) -> T:
+            try:
+                return cls(*read(data).values())
+            except ValueError as error:
+                raise WireError(schema.name, f"values of {cls.__name__}", str(error)) from error
+
         def read_in_order(data: bytes) -> T:
             datum = read(data)
             try:
@@ -72,7 +78,7 @@ class Shape(Generic[T]):
             except ValueError as error:
                 raise WireError(schema.name, f"values of {cls.__name__}", str(error)) from error
 
-        return read_in_order
+        return read_in_order if converts else read_as_it_is
 
 
 _SHAPES: dict[type[Any], Shape[Any]] = {}
