@@ -37,7 +37,7 @@ class TurnWatchdog:
 
     def __init__(self, seconds_max: float, *, dump_stacks: bool = False) -> None:
         self._seconds_max = seconds_max
-        self._dump_stacks = dump_stacks
+        self._stderr = sys.stderr if dump_stacks else None
         self._engine = threading.get_ident()
         self._on_main = threading.current_thread() is threading.main_thread()
         self._lock = threading.Lock()
@@ -110,7 +110,7 @@ class TurnWatchdog:
                 alarmed = turn
                 self._alarm(lasted)
             self._interrupt(turn)
-        if self._dump_stacks:
+        if self._stderr is not None:
             faulthandler.cancel_dump_traceback_later()
 
     def _look_at_activities(self, told: float) -> float:
@@ -124,8 +124,10 @@ class TurnWatchdog:
 
     def _postpone_dump(self) -> None:
         """Dump the stacks unless this is called again in time: while the GIL is kept, only a thread in C can."""
-        if self._dump_stacks:
-            faulthandler.dump_traceback_later(2.25 * self._seconds_max, exit=False)
+        if self._stderr is not None:
+            # Of the process's own, whatever an activity has put in its place; where that is no file there is no dump.
+            with contextlib.suppress(AttributeError, OSError, RuntimeError, ValueError):
+                faulthandler.dump_traceback_later(2.25 * self._seconds_max, exit=False, file=self._stderr)
 
     def _interrupt(self, turn: int) -> None:
         with self._lock:

@@ -1,5 +1,7 @@
 """A turn without end is interrupted; nothing is ever raised outside a turn."""
 
+import contextlib
+import io
 import signal
 import subprocess
 import sys
@@ -181,6 +183,20 @@ with TurnWatchdog({LIMIT}, dump_stacks=True).watch():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
 
     assert "in catastrophe" in done.stderr
+
+
+def test_what_an_activity_puts_in_the_place_of_stderr_stops_no_watchdog() -> None:
+    """As one does that captures its output, for the whole process."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        nowhere = TurnWatchdog(LIMIT, dump_stacks=True)
+    watchdog = TurnWatchdog(LIMIT, dump_stacks=True)
+    with contextlib.redirect_stderr(io.StringIO()):
+        for each in (nowhere, watchdog):
+            spin(4 * LIMIT)
+            with pytest.raises(TurnInterrupted), each.watch():
+                spin(20)
+    watchdog.close()
+    nowhere.close()
 
 
 def test_entering_and_leaving_costs_less_than_a_microsecond_of_cpu() -> None:
