@@ -84,9 +84,8 @@ class RocksStores:
         path = self._path(partition)
         if path in self._links and self._links[path].is_symlink():
             raise StoreLocked(f"the store at {path} is in use by this process")
-        if self._spares and not path.exists():
-            return self._open_spare(path)
-        return RocksStore(path, self._open_at(path))
+        spare = self._take_spare(path) if self._spares and not path.exists() else None
+        return spare or RocksStore(path, self._open_at(path))
 
     def spare(self, count: int) -> None:
         """Open an empty store for a partition that may come, if there are fewer than `count`. Raises StoreLocked, StoreUnavailable."""
@@ -94,16 +93,27 @@ class RocksStores:
             self._hold_slot()
             path = self._directory / f"spare-{self._spared}"
             self._spared += 1
-            self._spares.append((path, self._open_at(path)))
+            try:
+                self._spares.append((path, self._open_at(path)))
+            except Exception:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
 
-    def _open_spare(self, path: Path) -> "RocksStore":
-        """RocksDB goes on knowing it by its first name, which is a link until it is closed."""
+    def _take_spare(self, path: Path) -> "RocksStore | None":
+        """RocksDB goes on knowing it by its first name, which is a link until it is closed. None where there are no links."""
         spare, db = self._spares.popleft()
+        link = spare.with_name(f"{spare.name}-link")
         try:
+            link.symlink_to(path.name)
             spare.rename(path)
-            spare.symlink_to(path.name)
+            link.rename(spare)
         except OSError as error:
-            raise StoreUnavailable(f"cannot use the store at {path}: {error}") from error
+            _log.warning("store.spare_not_used", store=str(path), reason=str(error))
+            with suppress(Exception):  # RocksDB's errors have no common type
+                db.close()
+            link.unlink(missing_ok=True)
+            shutil.rmtree(spare, ignore_errors=True)
+            return None
         self._links[path] = spare
         return RocksStore(path, db, spare)
 

@@ -268,12 +268,30 @@ def test_what_a_killed_process_left_of_its_spare_stores_is_gone_with_the_next_on
     assert ["lock", "partition-7"] == sorted(path.name for path in tmp_path.iterdir())
 
 
-def test_a_store_that_cannot_be_spared_is_unavailable_and_opens_as_it_did(tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", ["symlink_to", "rename"])
+def test_where_a_spare_store_cannot_be_used_one_is_opened_as_any_other(tmp_path: Path, step: str) -> None:
+    """As on a file system that has no links."""
     stores = RocksStores(tmp_path)
-    stores.spare(1)
-    stores.spare(1)
-    with patch.object(Path, "rename", side_effect=OSError("Read-only file system")), pytest.raises(StoreUnavailable):
-        stores.open(0)
-    stores.open(0).close()
+    stores.spare(2)
+    stores.spare(2)
+    with patch.object(Path, step, side_effect=OSError("Operation not permitted")):
+        store = stores.open(0)
+    assert ["spare-1"] == [path.name for path in tmp_path.glob("spare-*")]
+    store.write([(b"key", b"value")])
+    store.close()
+    assert b"value" == stores.open(0).get(b"key")
     stores.close()
+    assert ["lock", "partition-0"] == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_a_store_that_cannot_be_spared_leaves_nothing_behind(tmp_path: Path) -> None:
+    stores = RocksStores(tmp_path)
+    with patch.object(store_module, "Rdict", side_effect=Exception("IO error: No space left on device")):
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                stores.spare(1)
+    assert ["lock"] == [path.name for path in tmp_path.iterdir()]
+
+    stores.spare(1)
+    stores.open(0).close()
     assert ["lock", "partition-0"] == sorted(path.name for path in tmp_path.iterdir())

@@ -257,15 +257,16 @@ def test_a_partition_that_is_lost_and_comes_back_costs_no_running_activity(make:
     assert 2 == make.gate.calls
 
 
-def test_stores_are_spared_for_what_others_own_and_a_full_disk_costs_no_more_than_that(
-    make: Setup, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", [StoreUnavailable("no space left on device"), StoreCorrupt("input/output error")])
+def test_stores_are_spared_for_what_others_own_and_a_bad_disk_costs_no_more_than_that(
+    make: Setup, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     monkeypatch.setattr("perdure.worker._SPARE_AGAIN_SECONDS", 0.01)
     asked: list[int] = []
 
     def spare(count: int) -> None:
         asked.append(count)
-        raise StoreUnavailable("no space left on device")
+        raise fault
 
     group = ScriptedMembership(Assigned((0,)))
     engine = Engine(make.directory, make.app, group)
