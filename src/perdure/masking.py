@@ -16,7 +16,8 @@ from perdure.schemas.events import NULL, Failure
 MASK = "********"
 # A shorter word would be masked wherever it means something else.
 SECRET_CHARS_MIN = 8
-_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/?#\s\"']*@")
+# It looks back for the scheme, of which one character is enough: to look for a whole one takes the square of a long word's length.
+_USERINFO = re.compile(r"(?<=[A-Za-z0-9+.-]://)[^/?#\s\"']*@")
 _PEM_FRAME = re.compile(r"-----[^\n]*-----")
 # Controls, formats (marks of direction among them), halves of characters, private and unassigned ones, ends of lines.
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
@@ -36,7 +37,7 @@ def masked(text: str) -> str:
     for secret in _hidden:
         if secret in text:
             text = text.replace(secret, MASK)
-    return _USERINFO.sub(rf"\1{MASK}@", text) if "://" in text else text
+    return _USERINFO.sub(f"{MASK}@", text) if "://" in text else text
 
 
 def _forms_of(secret: str) -> set[str]:

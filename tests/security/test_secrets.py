@@ -404,6 +404,13 @@ def test_a_password_that_breaks_its_address_is_masked_as_well() -> None:
     assert "canary" not in masked("no port in 'http://me:canary/sla@sh@127.0.0.1:1'")
 
 
+def test_a_long_word_beside_an_address_is_looked_through_once() -> None:
+    """An activity's failure is masked on the engine's thread; the square of this would be an hour."""
+    word = "a1+-." * 1_000_000
+    assert f"{word}://{MASK}@b" == masked(f"{word}://me:canary@b")
+    assert f"{word}://b" == masked(f"{word}://b")
+
+
 def test_every_character_that_is_not_seen_as_itself_is_shown_as_an_escape() -> None:
     assert r"a\x1b[2J\n\r\t\u202eb\x9b\u2028\U000e0001 é 漢 🙂" == visible(
         "a\x1b[2J\n\r\t\u202eb\x9b\u2028\U000e0001 é 漢 🙂"
