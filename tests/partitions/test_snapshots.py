@@ -14,6 +14,7 @@ from perdure.partitions.download import Entries
 from perdure.partitions.memory import Fate, FaultScript, MemoryHub, MemoryStore, MemoryStores, Reporting
 from perdure.partitions.ports import Delivered, LogRecord, LogSpan, LogUnavailable
 from perdure.partitions.snapshots import Shelf, chunk_key, manifest_key, read_shelf
+from perdure.partitions.state import STORE_FORMAT
 from perdure.partitions.upload import Upload
 from perdure.schemas import messages as ms
 from perdure.schemas.codec import decode_manifest, encode_chunk, encode_manifest
@@ -224,11 +225,12 @@ def test_without_a_snapshot_that_can_be_used_the_whole_log_is_read(value: bytes 
         {"cluster_id": "elsewhere"},
         {"topic_id": "another"},
         {"partition": 1},
-        {"format": 99},
+        {"format": STORE_FORMAT + 1},
+        {"format": STORE_FORMAT - 1},
         {"digest": bytes(16)},
         {"epoch": 7},
     ],
-    ids=lambda each: next(iter(each)),
+    ids=str,
 )
 def test_a_snapshot_of_something_else_is_not_used(other: dict[str, Any]) -> None:
     cluster = Cluster()

@@ -1,8 +1,10 @@
 """Activities whose dispatch was lost twice are tried alone in their process, until the log says what came of it."""
 
+import orjson
 import pytest
 
 from perdure.partitions.activities import ActivityTask
+from perdure.partitions.keys import ACTIVITY, ANCHOR, end_of
 from perdure.partitions.memory import Fate, Faults, FaultScript, Reporting
 from perdure.partitions.memory.faults import FINE, HISTORY
 from perdure.partitions.owner import Phase
@@ -416,4 +418,28 @@ def test_an_activity_that_a_process_does_not_know_is_not_lost_whenever_an_epoch_
 
     assert failure_of(cluster, name) is None
     assert RescheduleReason.RECOVERY not in reasons(cluster, name)
+    cluster.check()
+
+
+def test_a_store_as_the_format_before_wrote_it_is_built_anew() -> None:
+    """It does not say of what is out whether it was dispatched before a death."""
+    cluster = Cluster(automatic=False)
+    member = cluster.join()
+    cluster.send("a", Start("order", b"7"))
+    cluster.until(lambda: out(member))
+    holdings = member[0].holdings
+    assert holdings is not None
+    store = holdings.store
+    format_, *place = orjson.loads(store.get(ANCHOR) or b"")
+    before = [format_ - 1, *place[:9], *place[10:]]
+    shorter = [(key, value[:5]) for key, value in store.scan(ACTIVITY, end_of(ACTIVITY))]
+    store.write([(ANCHOR, orjson.dumps(before)), *shorter])
+    store.flush()
+    cluster.kill(member)
+    heir = cluster.join("worker-2", stores=member.stores)
+    cluster.until(lambda: out(heir), milliseconds=10)
+
+    assert 1 == len(shorter)
+    assert heir[0].counts.recovered_records == cluster.claims()[-1] + 1
+    assert [RescheduleReason.RECOVERY] == reasons(cluster, "a")
     cluster.check()
