@@ -25,7 +25,7 @@ from perdure.client import AsyncClient
 from perdure.errors import StartUnknown
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
 from tests.kill.app import FILE_VARIABLE, app, chain
-from tests.kill.interruptions import UNFINISHED_MIN, Kill, Toll, take_toll
+from tests.kill.interruptions import UNFINISHED_MIN, Kill, Toll, find_blamed, take_toll
 from tests.kill.judge import Account, Effect, judge, read_account
 from tests.ports import free_ports
 
@@ -168,7 +168,7 @@ async def kill_again_and_again(workers: list[WorkerProcess], load: Load, random:
     return kills
 
 
-async def run_load(trial: Trial) -> tuple[Load, list[Toll]]:
+async def run_load(trial: Trial) -> tuple[Load, list[Kill], list[Toll]]:
     """Kill until as many kills count as there are to be, and let everything end."""
     random, kills, tolls = Random(1), list[Kill](), list[Toll]()
     async with AsyncClient.kafka(trial.settings.hub, trial.settings.servers) as client:
@@ -181,7 +181,7 @@ async def run_load(trial: Trial) -> tuple[Load, list[Toll]]:
             await load.finish()
             account, effects = trial.read()
             tolls = [take_toll(kill, account, effects) for kill in kills]
-        return load, tolls
+        return load, kills, tolls
 
 
 def test_nothing_is_lost_or_doubled_however_often_workers_are_killed(
@@ -189,7 +189,7 @@ def test_nothing_is_lost_or_doubled_however_often_workers_are_killed(
 ) -> None:
     began = time.monotonic()
     trial = Trial(settings, workers, tmp_path / "effects")
-    load, tolls = asyncio.run(run_load(trial))
+    load, kills, tolls = asyncio.run(run_load(trial))
     codes = [worker.stop() for worker in workers]
 
     account, effects = trial.read()
@@ -202,10 +202,11 @@ def test_nothing_is_lost_or_doubled_however_often_workers_are_killed(
         f"{len(tolls)} kills, {sum(toll.counts for toll in tolls)} of which count, in {time.monotonic() - began:.0f} s: "
         f"{len(load.acknowledged)} starts acknowledged, {load.unknown} answers missed, {len(effects)} effects, "
         f"{sum(effect.attempt > 1 for effect in effects)} of them by a later attempt, {account.claims} claims, "
-        f"{report.counts.spanning_instances} instances on both sides of one"
+        f"{report.counts.spanning_instances} instances on both sides of one, {len(account.crashed)} activities killed three times"
     )
 
     assert [] == judge(load.acknowledged, account, effects)
+    assert [] == find_blamed(kills, account)
     assert (0, ()) == (report.exit_code, report.findings)
     assert [0] * WORKERS == codes
     assert KILLS <= sum(toll.counts for toll in tolls)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from .judge import Account, Attempt, Effect, Epoch
 
 UNFINISHED_MIN = 200
+LOST_MAX = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,28 @@ def take_toll(kill: Kill, account: Account, effects: Sequence[Effect]) -> Toll:
     ran = {(effect.key, effect.attempt) for effect in effects if effect.pid == kill.pid} - set(account.completed)
     lost = [_lost_by(kill, epochs) for epochs in account.epochs]
     return Toll(account.unfinished_at(kill.time_ms), frozenset(ran & set().union(*lost)))
+
+
+def find_blamed(kills: Sequence[Kill], account: Account) -> list[str]:
+    """Activities that failed because they did not come back three times, though they were not killed three times."""
+    gave_up = sorted(attempt for epochs in account.epochs for epoch in epochs for attempt in epoch.gave_up)
+    blamed: list[str] = []
+    for key, last in account.crashed:
+        lost = [*(attempt for each, attempt in gave_up if each == key), last]
+        killed = [attempt for attempt in lost if any(_met(kill, account, (key, attempt)) for kill in kills)]
+        if len(killed) < LOST_MAX:
+            blamed.append(
+                f"{key} failed at attempt {last}, and of those that were lost, {lost}, only {killed} were killed"
+            )
+    return blamed
+
+
+def _met(kill: Kill, account: Account, attempt: Attempt) -> bool:
+    return any(
+        epoch.pid == kill.pid and epoch.time_ms <= kill.time_ms and attempt in epoch.dispatched
+        for epochs in account.epochs
+        for epoch in epochs
+    )
 
 
 def _lost_by(kill: Kill, epochs: Sequence[Epoch]) -> set[Attempt]:
