@@ -48,15 +48,27 @@ class _Try:
 class Solitude:
     """Who is tried in a process; all its partitions share it, on one thread."""
 
-    __slots__ = ("_tries",)
+    __slots__ = ("_tries", "_waiting")
 
     def __init__(self) -> None:
         self._tries: dict[int, deque[_Try]] = {}
+        # Partitions where some wait to be tried together, and until when that counts.
+        self._waiting: dict[int, float] = {}
 
     def admits(self, now: float, *, alone: bool) -> bool:
-        """Whether one more may be tried now: alone beside nobody, else beside nobody that is alone."""
+        """Whether one more may be tried now: alone beside nobody, and when nobody waits to be tried together; else beside nobody that is
+        alone."""
+        if alone and any(now < until for until in self._waiting.values()):
+            return False
         newest = (tries[-1] for tries in self._tries.values() if tries)
         return not any(now < each.until and (alone or each.alone) for each in newest)
+
+    def wait(self, partition: int, now: float, *, together: bool) -> None:
+        """Whether some of `partition` wait to be tried together; said again in each round."""
+        if together:
+            self._waiting[partition] = now + SUSPECT_SECONDS_MAX
+        else:
+            self._waiting.pop(partition, None)
 
     def add(self, partition: int, lost: Inbound, now: float, *, alone: bool) -> None:
         self._tries.setdefault(partition, deque()).append(_Try(lost, now + SUSPECT_SECONDS_MAX, alone))
@@ -69,11 +81,13 @@ class Solitude:
 
     def keep(self, partition: int, runs: Callable[[Inbound], bool]) -> None:
         """Forget all that do not run."""
+        self._waiting.pop(partition, None)
         if tries := self._tries.pop(partition, None):
             self._tries[partition] = deque(each for each in tries if runs(each.lost))
 
     def leave(self, partition: int) -> None:
         """None of them runs here any more."""
+        self._waiting.pop(partition, None)
         self._tries.pop(partition, None)
 
 
@@ -94,10 +108,11 @@ class Suspects:
     def take(self, now: float, count_max: int, is_out: Callable[[Inbound], bool]) -> list[Inbound]:
         """The next ones to try; `is_out` says whether the log lacks what came of the dispatch after a lost one."""
         self._solitude.settle(self._partition, now, is_out)
+        taken: list[Inbound] = []
         for line, alone in ((self._together, False), (self._alone, True)):
-            if line and self._solitude.admits(now, alone=alone):
+            if line and not taken and self._solitude.admits(now, alone=alone):
                 taken = [line.popleft() for _ in range(1 if alone else min(len(line), count_max))]
                 for lost in taken:
                     self._solitude.add(self._partition, lost, now, alone=alone)
-                return taken
-        return []
+        self._solitude.wait(self._partition, now, together=bool(self._together))
+        return taken

@@ -1,5 +1,7 @@
 """Activities whose dispatch was lost twice are tried alone in their process, until the log says what came of it."""
 
+from collections.abc import Iterable
+
 import orjson
 import pytest
 
@@ -206,6 +208,40 @@ def test_what_was_lost_once_and_lives_for_a_minute_holds_the_suspects_up_no_long
     cluster.clock.now_ms += 61_000
     cluster.settle()
     assert [3] == [attempt for _, attempt in out(member) if attempt > 2]
+
+
+def test_what_was_lost_once_waits_for_one_suspect_and_not_for_all_those_of_another_partition() -> None:
+    cluster = Cluster(4, automatic=False)
+    twice = [name for name in (f"a{number}" for number in range(99)) if partition_of(name, 4) == 0][:3]
+    once = NAMES[3]
+
+    def die_with(member: Member, names: Iterable[str]) -> Member:
+        cluster.until(lambda: {name for name, _ in out(member)} >= set(names), milliseconds=10)
+        cluster.kill(member)
+        return cluster.join(f"worker-{len(cluster.claims()) + 1}")
+
+    for name in twice:
+        cluster.send(name, Start("order", b"7"))
+    member = die_with(die_with(cluster.join(), twice), twice)
+    cluster.send(once, Start("order", b"7"))
+    member = die_with(member, [once])
+    del member.owners[3]
+    cluster.until(lambda: out(member), milliseconds=10)
+    assert [3] == [attempt for _, attempt in out(member)]
+
+    member.assign(3)
+    cluster.until(lambda: member.owns(3), milliseconds=10)
+    cluster.settle()
+    assert once not in {name for name, _ in out(member)}
+    for _ in range(61):
+        cluster.clock.now_ms += 1_000
+        cluster.settle()
+    assert (once, 2) == out(member)[1]
+    assert 2 == len(out(member))
+
+    member.pool.finish(once)
+    cluster.settle()
+    assert [3, 2, 3] == [attempt for _, attempt in out(member)]
 
 
 def test_a_suspect_that_runs_on_when_its_epoch_ends_keeps_its_place_until_its_result_is_in_the_log() -> None:
