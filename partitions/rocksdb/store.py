@@ -72,7 +72,7 @@ class RocksStores:
         self._lock: IO[str] | None = None
         self._spares: deque[tuple[Path, Rdict]] = deque()
         self._spared = 0
-        self._links: dict[Path, Path] = {}
+        self._taken: dict[Path, RocksStore] = {}
 
     def hold(self) -> None:
         """Take the directory now. Raises StoreLocked, NotPrivate, StoreUnavailable."""
@@ -82,7 +82,7 @@ class RocksStores:
         """Open or create the store of `partition`. Raises StoreLocked, StoreCorrupt or StoreUnavailable."""
         self._hold_slot()
         path = self._path(partition)
-        if path in self._links and self._links[path].is_symlink():
+        if path in self._taken and self._taken[path].is_open:  # RocksDB knows it by another name
             raise StoreLocked(f"the store at {path} is in use by this process")
         spare = self._take_spare(path) if self._spares and not path.exists() else None
         return spare or RocksStore(path, self._open_at(path))
@@ -109,13 +109,12 @@ class RocksStores:
             link.rename(spare)
         except OSError as error:
             _log.warning("store.spare_not_used", store=str(path), reason=str(error))
-            with suppress(Exception):  # RocksDB's errors have no common type
-                db.close()
+            _close_empty(db)
             link.unlink(missing_ok=True)
             shutil.rmtree(spare, ignore_errors=True)
             return None
-        self._links[path] = spare
-        return RocksStore(path, db, spare)
+        taken = self._taken[path] = RocksStore(path, db, spare)
+        return taken
 
     def _open_at(self, path: Path) -> Rdict:
         try:
@@ -147,7 +146,7 @@ class RocksStores:
     def close(self) -> None:
         """Let another process have the directory."""
         while self._spares:
-            self._spares.popleft()[1].close()
+            _close_empty(self._spares.popleft()[1])
         if self._lock is not None:
             self._drop_spares()
             self._lock.close()
@@ -215,6 +214,10 @@ class RocksStore:
         # A property, which rocksdict's stubs call a method.
         self._write_options.disable_wal = True  # type: ignore[assignment, method-assign]  # pyright: ignore[reportAttributeAccessIssue]
 
+    @property
+    def is_open(self) -> bool:
+        return self._db is not None
+
     def get(self, key: bytes) -> bytes | None:
         db = self._db
         if db is None:
@@ -269,7 +272,8 @@ class RocksStore:
             # It flushes first. What a full disk does not take is read from the log again, as after a crash.
             _log.warning("store.not_flushed", reason=str(_fault(self._path, error)))
         if self._link is not None:
-            self._link.unlink(missing_ok=True)
+            with suppress(OSError):  # then the next process deletes it
+                self._link.unlink(missing_ok=True)
 
     # `Rdict.items` would be shorter, but it takes a corrupt block for the end and ignores a lower bound.
     def _scan_up(self, db: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -300,6 +304,11 @@ class RocksStore:
 
     def _closed(self) -> StoreUnavailable:
         return StoreUnavailable(f"the store at {self._path} is closed")
+
+
+def _close_empty(db: Rdict) -> None:
+    with suppress(Exception):  # RocksDB's errors have no common type
+        db.close()
 
 
 def _open(path: Path, options: Options, access: AccessType) -> Rdict:

@@ -295,3 +295,13 @@ def test_a_store_that_cannot_be_spared_leaves_nothing_behind(tmp_path: Path) -> 
     stores.spare(1)
     stores.open(0).close()
     assert ["lock", "partition-0"] == sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_a_store_whose_link_cannot_be_deleted_is_closed_all_the_same(tmp_path: Path) -> None:
+    stores = RocksStores(tmp_path)
+    stores.spare(1)
+    store = stores.open(0)
+    store.write([(b"key", b"value")])
+    with patch.object(Path, "unlink", side_effect=OSError("Read-only file system")):
+        store.close()
+    assert b"value" == stores.open(0).get(b"key")
