@@ -211,7 +211,7 @@ class Holdings:
         """What is sent was decided by whoever may write the history, which is checked as everything is that is read there."""
         try:
             yield
-        except (WireError, ValueError, AssertionError) as error:
+        except (WireError, ValueError, AssertionError, AttributeError) as error:
             raise PartitionRefused(
                 f"the history of partition {self.partition} says to send what no owner would, as number {sequence}: {error}"
             ) from error

@@ -123,8 +123,9 @@ NO_MESSAGE, SUSPEND = b"\xf4 no message", encode_inbound(Inbound("a", Suspend(),
         (0, [(1, NO_MESSAGE)], "expected first byte"),
         (1, [(1, SUSPEND), (3, SUSPEND)], "3 after 1"),
         (rc.DEAD_LETTER, [(1, NO_MESSAGE)], "not valid UTF-8"),
+        (rc.DEAD_LETTER, [(1, b"[1]\nno headers")], "items"),
     ],
-    ids=["no-message", "no-message-to-itself", "a-gap", "no-dead-letter"],
+    ids=["no-message", "no-message-to-itself", "a-gap", "no-dead-letter", "no-headers"],
 )
 def test_a_send_that_no_owner_decides_refuses_its_partition_and_says_which(
     target: int, sent: list[tuple[int, bytes]], reason: str
