@@ -50,8 +50,9 @@ _CRASH_PAUSE_SECONDS = 0.5
 _LOOK_SECONDS = 10.0
 _LOOK_SECONDS_STANDING_IN = 1.0
 _STEADY_SECONDS = 60.0
-# One after the other: nothing else is done while one is opened.
+# One after the other, and where the disk is slow for no more than a part of the time: nothing else is done while one is opened.
 _SPARE_SECONDS = 0.1
+_SPARE_PARTS = 10
 _SPARE_AGAIN_SECONDS = 60.0
 # Faults whose message says all that there is to say; of any other the stack is told.
 _SAID = (
@@ -348,9 +349,9 @@ class Worker:
             or any(each.phase == Phase.RECOVERING for each in self.owners.values())
         ):
             return
-        self._spare_at = now + _SPARE_SECONDS
         try:
             self._stores.spare(self.log.identity.partition_count - len(self.owners) - len(self.standing_by))
+            self._spare_at = now + max(_SPARE_SECONDS, _SPARE_PARTS * (self.clock.monotonic() - now))
         except Exception as error:  # noqa: BLE001 - it saves time and nothing else; whoever needs a store is told what is wrong
             self._spare_at = now + _SPARE_AGAIN_SECONDS
             _log.warning("store.no_spare", reason=str(error))

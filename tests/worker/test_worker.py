@@ -26,6 +26,7 @@ from perdure.partitions.rocksdb import RocksStore
 from perdure.schemas.codec import decode_envelope, decode_turn
 from perdure.schemas.messages import Start
 from perdure.schemas.records import RecordKind
+from tests.partitions.cluster import Clock
 from tests.partitions.histories import claim_value
 from tests.worker.engine import PARTITIONS, PLENTY_SECONDS, Engine, OneActivityApp, ScriptedMembership
 
@@ -276,6 +277,23 @@ def test_stores_are_spared_for_what_others_own_and_a_bad_disk_costs_no_more_than
     engine.until(lambda: {1} == set(asked))
     group.changes.append(Assigned((1,)))
     engine.until(lambda: [0] == asked[-1:] and owned(engine) == [0, 1])
+
+
+def test_a_slow_disk_takes_a_part_of_the_engines_time_for_spare_stores(make: Setup) -> None:
+    engine, clock = Engine(make.directory, make.app, ScriptedMembership()), Clock()
+    make.engines.append(engine)
+    opened: list[float] = []
+
+    def spare(_count: int) -> None:
+        clock.now_ms += 1_000
+        opened.append(clock.monotonic())
+
+    engine.worker.clock, engine.stores.spare = clock, spare  # type: ignore[method-assign]
+    while clock.monotonic() < 30:
+        engine.worker._keep_spares()
+        clock.now_ms += 10
+
+    assert 3 == len(opened)
 
 
 class FaultyStores:
