@@ -72,8 +72,11 @@ def tell_end_of_thread(end: threading.ExceptHookArgs) -> None:
 
 
 def tell_unraisable(fault: "sys.UnraisableHookArgs") -> None:
-    """The same for what nobody can be told, as of a finalizer."""
-    _log.error("unraisable", of=f"{fault.object!r:.200}", exc_info=fault.exc_value)
+    """The same for what nobody can be told, as of a finalizer. One may run in the middle of a line that its thread writes, and structlog's
+    lock would wait for that; the standard library's lets it in."""
+    raised = fault.exc_value
+    about = (type(raised), raised, raised.__traceback__) if raised is not None else None
+    logging.getLogger(__name__).error("unraisable", exc_info=about, extra={"of": f"{fault.object!r:.200}"})
 
 
 def add_place(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -18,6 +19,7 @@ from perdure.partitions.place import PLACE
 def stream() -> Iterator[io.StringIO]:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
+    hooks = threading.excepthook, sys.unraisablehook
     PLACE.engine, PLACE.hub = threading.get_ident(), "shop"
     yield io.StringIO()
     PLACE.leave()
@@ -25,6 +27,7 @@ def stream() -> Iterator[io.StringIO]:
     structlog.reset_defaults()
     root.handlers[:] = before
     root.setLevel(level)
+    threading.excepthook, sys.unraisablehook = hooks
 
 
 def lines(stream: io.StringIO) -> list[dict[str, object]]:
@@ -53,6 +56,35 @@ def test_a_line_says_the_hub_also_before_it_is_found(stream: io.StringIO, capsys
     said = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
     assert ["orders"] * 3 == [line["hub"] for line in said]
+
+
+class Wicked:
+    def __del__(self) -> None:
+        raise ValueError("told by nobody")
+
+
+class Collecting(io.StringIO):
+    """What is written to while the collector ends something."""
+
+    collected = False
+
+    def write(self, text: str) -> int:
+        if not self.collected:
+            self.collected = True
+            Wicked()
+        return super().write(text)
+
+
+def test_a_finalizer_that_fails_while_a_line_is_written_stops_nobody(stream: io.StringIO) -> None:
+    start_logs(Settings())
+    collecting = Collecting()
+    configure_logs(stream=collecting)
+    writing = threading.Thread(target=lambda: structlog.get_logger().warning("worker.waiting"), daemon=True)
+    writing.start()
+    writing.join(60)
+
+    assert not writing.is_alive()
+    assert ["unraisable", "worker.waiting"] == [line["event"] for line in lines(collecting)]
 
 
 def test_what_the_standard_library_logs_has_the_same_form(stream: io.StringIO) -> None:
