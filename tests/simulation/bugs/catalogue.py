@@ -275,8 +275,8 @@ MESSAGES = (
         (
             Edit(
                 "partitions.state:PartitionState.apply_consumed",
-                "offset for offset in offsets if offset >= self.inbox_mark",
-                "()",
+                "for offset in offsets:",
+                "for offset in ():",
             ),
         ),
         under={Fault.APPEND_LOST: 0.1, Fault.MESSAGE_STUCK: 0.1},
