@@ -33,6 +33,8 @@ from .process import APP
 PARTITIONS = 12
 STARTS_PER_SECOND = 240
 PATIENCE_SECONDS = 60.0
+# librdkafka joins a group once a second and not more often; a change that comes sooner after another waits for that, up to a second.
+CALM_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,10 @@ class Pair:
         self._stream = Stream(LogDriver(KafkaLog.open_client(settings)), hello_job(1, "async"))
 
     def change(self, number: int) -> list[Change]:
-        """End one of the two by this signal once both have settled; tell of each partition that it had, and let a new one come."""
+        """End one of the two by this signal once both have settled, a moment ago; tell of each partition that it had, and let a new one
+        come."""
         wait_until(self._settled, f"the workers did not settle, see {self._directory}")
+        time.sleep(CALM_SECONDS)
         victim, self._members = self._members[0], [self._members[1]]
         lost = {partition: self._log.span_history(partition).end for partition in victim.owned()}
         sent_ms = victim.end(number)
