@@ -345,10 +345,6 @@ class Stores(Protocol):
         """Open or create. Raises StoreLocked, StoreCorrupt or StoreUnavailable."""
         ...
 
-    def spare(self, count: int) -> None:
-        """Get an empty store ready for a partition that may come, unless there are `count` of them. Blocks, so that a later `open` blocks
-        less. Raises StoreLocked, StoreUnavailable."""
-
     def discard(self, partition: int) -> None:
         """Delete the store of `partition`, which must be closed, and all that is in it."""
 

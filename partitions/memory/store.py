@@ -30,9 +30,6 @@ class MemoryStores:
             raise StoreLocked(f"the store of partition {partition} in memory is in use")
         self._content.pop(partition, None)
 
-    def spare(self, count: int) -> None:
-        """To open one takes no time here."""
-
     def crash(self, partition: int, writes_kept: int = 0) -> None:
         """End the open store as a dying process would: of the writes since its flush only the first `writes_kept` stay."""
         if (store := self._opened.pop(partition, None)) is not None:

@@ -7,9 +7,7 @@ database open while any handle of it lives, so nothing of it leaves this file.
 
 import fcntl
 import shutil
-from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -34,7 +32,6 @@ from ..private import make_private, open_private
 from .manifest import find_damage
 
 FORMAT = "1"
-SPARES_MAX = 8
 _log = structlog.get_logger("perdure.store")
 # Texts of the environment's faults; what is left when a store cannot be opened is a fault of the store itself.
 _LOCKED = ("lock hold by current process", "While lock file")
@@ -70,9 +67,6 @@ class RocksStores:
             self._settings.write_buffers_bytes_max, allow_stall=False, cache=self._cache
         )
         self._lock: IO[str] | None = None
-        self._spares: deque[tuple[Path, Rdict]] = deque()
-        self._spared = 0
-        self._taken: dict[Path, RocksStore] = {}
 
     def hold(self) -> None:
         """Take the directory now. Raises StoreLocked, NotPrivate, StoreUnavailable."""
@@ -82,47 +76,12 @@ class RocksStores:
         """Open or create the store of `partition`. Raises StoreLocked, StoreCorrupt or StoreUnavailable."""
         self._hold_slot()
         path = self._path(partition)
-        if path in self._taken and self._taken[path].is_open:  # RocksDB knows it by another name
-            raise StoreLocked(f"the store at {path} is in use by this process")
-        spare = self._take_spare(path) if self._spares and not path.exists() else None
-        return spare or RocksStore(path, self._open_at(path))
-
-    def spare(self, count: int) -> None:
-        """Open an empty store for a partition that may come, if there are fewer than `count`. Raises StoreLocked, StoreUnavailable."""
-        if len(self._spares) < min(count, SPARES_MAX):
-            self._hold_slot()
-            path = self._directory / f"spare-{self._spared}"
-            self._spared += 1
-            try:
-                self._spares.append((path, self._open_at(path)))
-            except Exception:
-                shutil.rmtree(path, ignore_errors=True)
-                raise
-
-    def _take_spare(self, path: Path) -> "RocksStore | None":
-        """RocksDB goes on knowing it by its first name, which is a link until it is closed. None where there are no links."""
-        spare, db = self._spares.popleft()
-        link = spare.with_name(f"{spare.name}-link")
-        try:
-            link.symlink_to(path.name)
-            spare.rename(path)
-            link.rename(spare)
-        except OSError as error:
-            _log.warning("store.spare_not_used", store=str(path), reason=str(error))
-            _close_empty(db)
-            link.unlink(missing_ok=True)
-            shutil.rmtree(spare, ignore_errors=True)
-            return None
-        taken = self._taken[path] = RocksStore(path, db, spare)
-        return taken
-
-    def _open_at(self, path: Path) -> Rdict:
         try:
             make_private(path, ("*",))
             _check_format(path)
         except OSError as error:
             raise StoreUnavailable(f"cannot use the store at {path}: {error}") from error
-        return _open(path, self._options(self._settings.open_files_max), AccessType.read_write())
+        return RocksStore(path, _open(path, self._options(self._settings.open_files_max), AccessType.read_write()))
 
     def open_reader(self, partition: int) -> "RocksStore | None":
         """Open read-only what is flushed now, beside the process that owns it; None where there is no store yet."""
@@ -145,18 +104,9 @@ class RocksStores:
 
     def close(self) -> None:
         """Let another process have the directory."""
-        while self._spares:
-            _close_empty(self._spares.popleft()[1])
         if self._lock is not None:
-            self._drop_spares()
             self._lock.close()
             self._lock = None
-
-    def _drop_spares(self) -> None:
-        """Those of a process that ended, too. What cannot be deleted now is deleted another time."""
-        for path in self._directory.glob("spare-*"):
-            with suppress(OSError):
-                path.unlink() if path.is_symlink() else shutil.rmtree(path)
 
     def _path(self, partition: int) -> Path:
         return self._directory / f"partition-{partition}"
@@ -165,7 +115,7 @@ class RocksStores:
         if self._lock is not None:
             return
         try:
-            make_private(self._directory, ("lock", "partition-*", "spare-*"))
+            make_private(self._directory, ("lock", "partition-*"))
             lock = open(self._directory / "lock", "w", opener=open_private)  # noqa: SIM115 - held until the stores are closed
         except OSError as error:
             raise StoreUnavailable(f"cannot use the store directory {self._directory}: {error}") from error
@@ -177,7 +127,6 @@ class RocksStores:
                 f"the store directory {self._directory} is in use by another process; give each process a directory of its own"
             ) from error
         self._lock = lock
-        self._drop_spares()
 
     def _options(self, open_files_max: int) -> Options:
         options = Options(raw_mode=True)
@@ -204,19 +153,13 @@ class RocksStores:
 class RocksStore:
     """One partition's store (`partitions.ports.Store`). Closing it ends its scans and flushes it."""
 
-    def __init__(self, path: Path, db: Rdict, link: Path | None = None) -> None:
-        """`link` is another name of `path`, for as long as it is open."""
+    def __init__(self, path: Path, db: Rdict) -> None:
         self._path = path
         self._db: Rdict | None = db
-        self._link = link
         self._scans: WeakSet[Any] = WeakSet()
         self._write_options = WriteOptions()
         # A property, which rocksdict's stubs call a method.
         self._write_options.disable_wal = True  # type: ignore[assignment, method-assign]  # pyright: ignore[reportAttributeAccessIssue]
-
-    @property
-    def is_open(self) -> bool:
-        return self._db is not None
 
     def get(self, key: bytes) -> bytes | None:
         db = self._db
@@ -271,9 +214,6 @@ class RocksStore:
         except Exception as error:  # noqa: BLE001 - RocksDB's errors have no common type
             # It flushes first. What a full disk does not take is read from the log again, as after a crash.
             _log.warning("store.not_flushed", reason=str(_fault(self._path, error)))
-        if self._link is not None:
-            with suppress(OSError):  # then the next process deletes it
-                self._link.unlink(missing_ok=True)
 
     # `Rdict.items` would be shorter, but it takes a corrupt block for the end and ignores a lower bound.
     def _scan_up(self, db: Rdict, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -304,11 +244,6 @@ class RocksStore:
 
     def _closed(self) -> StoreUnavailable:
         return StoreUnavailable(f"the store at {self._path} is closed")
-
-
-def _close_empty(db: Rdict) -> None:
-    with suppress(Exception):  # RocksDB's errors have no common type
-        db.close()
 
 
 def _open(path: Path, options: Options, access: AccessType) -> Rdict:

@@ -50,10 +50,6 @@ _CRASH_PAUSE_SECONDS = 0.5
 _LOOK_SECONDS = 10.0
 _LOOK_SECONDS_STANDING_IN = 1.0
 _STEADY_SECONDS = 60.0
-# One after the other, and where the disk is slow for no more than a part of the time: nothing else is done while one is opened.
-_SPARE_SECONDS = 0.1
-_SPARE_PARTS = 10
-_SPARE_AGAIN_SECONDS = 60.0
 # Faults whose message says all that there is to say; of any other the stack is told.
 _SAID = (
     PartitionRefused,
@@ -140,7 +136,6 @@ class Worker:
         self._standing_in: set[int] = set()
         self._orphaned: set[int] = set()
         self._look_at = 0.0
-        self._spare_at = 0.0
         self._stop_asked = False
         self._draining = False
         self._leaving = False
@@ -205,8 +200,6 @@ class Worker:
         self._retry_crashed()
         self.lookout.look(self.owners)
         self._look_who_owns()
-        if not worked:
-            self._keep_spares()
         return worked
 
     def _owners_to_step(self) -> list[PartitionOwner]:
@@ -339,22 +332,6 @@ class Worker:
                 owner.notice_others()
         except LogUnavailable:
             self._look_at = now + _LOOK_SECONDS
-
-    def _keep_spares(self) -> None:
-        """Stores for what others own now: to open one waits for the disk many times, and who takes over has no time for that."""
-        now = self.clock.monotonic()
-        if (
-            now < self._spare_at
-            or self._draining
-            or any(each.phase == Phase.RECOVERING for each in self.owners.values())
-        ):
-            return
-        try:
-            self._stores.spare(self.log.identity.partition_count - len(self.owners) - len(self.standing_by))
-            self._spare_at = now + max(_SPARE_SECONDS, _SPARE_PARTS * (self.clock.monotonic() - now))
-        except Exception as error:  # noqa: BLE001 - it saves time and nothing else; whoever needs a store is told what is wrong
-            self._spare_at = now + _SPARE_AGAIN_SECONDS
-            _log.warning("store.no_spare", reason=str(error))
 
     def _is_deposed(self, partition: int) -> bool:
         owner = self.owners.get(partition)

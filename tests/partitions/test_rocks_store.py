@@ -3,13 +3,11 @@
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
 
 from perdure.partitions.ports import StoreCorrupt, StoreLocked, StoreUnavailable
 from perdure.partitions.rocksdb import RocksStores
-from perdure.partitions.rocksdb import store as store_module
 
 ALL = (b"", b"\xff")
 
@@ -224,84 +222,3 @@ def test_a_reader_sees_what_is_flushed_while_the_owner_writes(tmp_path: Path) ->
 def test_a_reader_of_no_store_creates_nothing(tmp_path: Path) -> None:
     assert RocksStores(tmp_path / "none").open_reader(0) is None
     assert not (tmp_path / "none").exists()
-
-
-def test_a_partition_that_comes_gets_a_store_that_was_opened_before_and_is_one_as_any_other(tmp_path: Path) -> None:
-    filled(tmp_path)
-    stores = RocksStores(tmp_path)
-    for _ in range(3):
-        stores.spare(2)
-    assert ["spare-0", "spare-1"] == sorted(path.name for path in tmp_path.glob("spare-*"))
-
-    with patch.object(store_module, "Rdict", side_effect=AssertionError("it is opened only now")):
-        store = stores.open(1)
-    store.write([(b"%08d" % at, b"%064d" % (at * 7919)) for at in range(60_000)])  # more than memory takes
-    store.flush()
-    with pytest.raises(StoreLocked, match="partition-1"):
-        stores.open(1)
-    reader = stores.open_reader(1)
-    assert reader is not None
-    assert b"%064d" % 7919 == reader.get(b"%08d" % 1)
-    reader.close()
-    assert b"%064d" % 0 == stores.open(0).get(b"%08d" % 0)
-    store.close()
-    assert ["spare-1"] == [path.name for path in tmp_path.glob("spare-*")]
-
-    again = stores.open(1)
-    assert 60_000 == sum(1 for _ in again.scan(*ALL))
-    again.close()
-    stores.discard(1)
-    assert [] == list(stores.open(1).scan(*ALL))
-
-
-def test_what_a_killed_process_left_of_its_spare_stores_is_gone_with_the_next_one(tmp_path: Path) -> None:
-    killed = run(
-        "[stores.spare(2) for _ in range(2)]; store = stores.open(7); store.write([(b'key', b'value')]); store.flush(); "
-        "os.kill(os.getpid(), signal.SIGKILL)",
-        tmp_path,
-    )
-    assert -9 == killed.returncode
-    assert ["spare-0", "spare-1"] == sorted(path.name for path in tmp_path.glob("spare-*"))
-    stores = RocksStores(tmp_path)
-    assert b"value" == stores.open(7).get(b"key")
-
-    assert ["lock", "partition-7"] == sorted(path.name for path in tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("step", ["symlink_to", "rename"])
-def test_where_a_spare_store_cannot_be_used_one_is_opened_as_any_other(tmp_path: Path, step: str) -> None:
-    """As on a file system that has no links."""
-    stores = RocksStores(tmp_path)
-    stores.spare(2)
-    stores.spare(2)
-    with patch.object(Path, step, side_effect=OSError("Operation not permitted")):
-        store = stores.open(0)
-    assert ["spare-1"] == [path.name for path in tmp_path.glob("spare-*")]
-    store.write([(b"key", b"value")])
-    store.close()
-    assert b"value" == stores.open(0).get(b"key")
-    stores.close()
-    assert ["lock", "partition-0"] == sorted(path.name for path in tmp_path.iterdir())
-
-
-def test_a_store_that_cannot_be_spared_leaves_nothing_behind(tmp_path: Path) -> None:
-    stores = RocksStores(tmp_path)
-    with patch.object(store_module, "Rdict", side_effect=Exception("IO error: No space left on device")):
-        for _ in range(3):
-            with pytest.raises(StoreUnavailable):
-                stores.spare(1)
-    assert ["lock"] == [path.name for path in tmp_path.iterdir()]
-
-    stores.spare(1)
-    stores.open(0).close()
-    assert ["lock", "partition-0"] == sorted(path.name for path in tmp_path.iterdir())
-
-
-def test_a_store_whose_link_cannot_be_deleted_is_closed_all_the_same(tmp_path: Path) -> None:
-    stores = RocksStores(tmp_path)
-    stores.spare(1)
-    store = stores.open(0)
-    store.write([(b"key", b"value")])
-    with patch.object(Path, "unlink", side_effect=OSError("Read-only file system")):
-        store.close()
-    assert b"value" == stores.open(0).get(b"key")

@@ -26,7 +26,6 @@ from perdure.partitions.rocksdb import RocksStore
 from perdure.schemas.codec import decode_envelope, decode_turn
 from perdure.schemas.messages import Start
 from perdure.schemas.records import RecordKind
-from tests.partitions.cluster import Clock
 from tests.partitions.histories import claim_value
 from tests.worker.engine import PARTITIONS, PLENTY_SECONDS, Engine, OneActivityApp, ScriptedMembership
 
@@ -258,44 +257,6 @@ def test_a_partition_that_is_lost_and_comes_back_costs_no_running_activity(make:
     assert 2 == make.gate.calls
 
 
-@pytest.mark.parametrize("fault", [StoreUnavailable("no space left on device"), StoreCorrupt("input/output error")])
-def test_stores_are_spared_for_what_others_own_and_a_bad_disk_costs_no_more_than_that(
-    make: Setup, monkeypatch: pytest.MonkeyPatch, fault: Exception
-) -> None:
-    monkeypatch.setattr("perdure.worker._SPARE_AGAIN_SECONDS", 0.01)
-    asked: list[int] = []
-
-    def spare(count: int) -> None:
-        asked.append(count)
-        raise fault
-
-    group = ScriptedMembership(Assigned((0,)))
-    engine = Engine(make.directory, make.app, group)
-    make.engines.append(engine)
-    engine.stores.spare = spare  # type: ignore[method-assign]
-    engine.start()
-    engine.until(lambda: {1} == set(asked))
-    group.changes.append(Assigned((1,)))
-    engine.until(lambda: [0] == asked[-1:] and owned(engine) == [0, 1])
-
-
-def test_a_slow_disk_takes_a_part_of_the_engines_time_for_spare_stores(make: Setup) -> None:
-    engine, clock = Engine(make.directory, make.app, ScriptedMembership()), Clock()
-    make.engines.append(engine)
-    opened: list[float] = []
-
-    def spare(_count: int) -> None:
-        clock.now_ms += 1_000
-        opened.append(clock.monotonic())
-
-    engine.worker.clock, engine.stores.spare = clock, spare  # type: ignore[method-assign]
-    while clock.monotonic() < 30:
-        engine.worker._keep_spares()
-        clock.now_ms += 10
-
-    assert 3 == len(opened)
-
-
 class FaultyStores:
     """Stores of which one partition's raises, as often as a test says."""
 
@@ -308,9 +269,6 @@ class FaultyStores:
         if partition == 0 and self._faults:
             raise self._faults.pop()
         return self._real.open(partition)
-
-    def spare(self, count: int) -> None:
-        self._real.spare(count)
 
     def discard(self, partition: int) -> None:
         self.discarded.append(partition)
