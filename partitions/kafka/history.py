@@ -31,6 +31,7 @@ class KafkaHistoryWriter:
         self._producer: Producer | None = producer
         self._sent = SentQueue()
         self._lingers = False
+        self.timed_out = False
 
     def append(self, key: str, value: bytes) -> None:
         assert self._producer is not None, "the writer is closed"
@@ -49,7 +50,9 @@ class KafkaHistoryWriter:
         if self._producer is None or not self._sent:
             return ()
         self._producer.poll(0)
-        return [report for _, report in self._sent.take()]
+        taken = self._sent.take()
+        self.timed_out |= bool(taken) and taken[-1][0].timed_out
+        return [report for _, report in taken]
 
     @property
     def in_flight(self) -> int:

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from ..partitioner import partition_of
-from ..ports import HubIdentity, HubRefused, LogRecord, LogSpan
+from ..ports import HubIdentity, HubRefused, LogRecord, LogSpan, LogUnavailable
 from .admin import HubDescription, check_same_topics, check_topics, describe_hub
 from .history import LINGER_MS, KafkaHistoryWriter, TopicReads, let_go
 from .publisher import KafkaPublisher
@@ -18,6 +18,7 @@ from .rights import Role
 from .settings import MESSAGE_BYTES_DEFAULT, RECORD_OVERHEAD_BYTES, KafkaSettings
 from .snapshots import KafkaSnapshots
 from .spares import SPARES_MAX, SpareProducers
+from .stalls import close_admin
 from .topic_reader import KafkaTopicReader
 
 _log = structlog.get_logger("perdure.kafka")
@@ -94,6 +95,9 @@ class KafkaLog:
         return log
 
     def open_history(self, partition: int) -> KafkaHistoryWriter:
+        if any(writer.timed_out for writer in self._writers):
+            # The brokers were away: what was made before may never hear of them again (stalls.py).
+            self._spares.renew()
         self._writers = [writer for writer in self._writers if not writer.closed]
         writer = KafkaHistoryWriter(self._spares.take(), self._settings.topics.history, partition)
         self._writers.append(writer)
@@ -142,9 +146,16 @@ class KafkaLog:
             )
 
     def check_identity(self) -> None:
-        if self._opened is not None:
-            with self._reads.patience.asking() as settings:
+        if self._opened is None:
+            return
+        with self._reads.patience.asking() as settings:
+            try:
                 check_same_topics(settings, self._admin, self._opened)
+            except LogUnavailable:
+                # It may have stalled; the next question is another one's.
+                close_admin(self._admin)
+                self._admin = self._settings.admin()
+                raise
 
     def read_clock_ms(self) -> int:
         with self._reads.patience.asking() as settings:

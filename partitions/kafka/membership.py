@@ -2,8 +2,12 @@
 
 A consumer on a thread of its own, subscribed to the inbox, that fetches nothing. The group moves a partition only when its
 consumer answers, so the thread waits, within the group's rebalance, until the engine has handed the partition over.
+
+A consumer may never come back into its group and say nothing of it (stalls.py says why). So one that has been out for longer than any
+rebalance takes makes room for another; that costs the group a rebalance and nobody a partition.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Condition, Thread
 
@@ -16,11 +20,14 @@ from .records import error_of
 from .refusals import describe_refusal, is_refusal
 from .roster import KafkaRoster
 from .settings import KafkaSettings
+from .stalls import close_consumer
 
 _log = structlog.get_logger("perdure.kafka")
 # Who leaves is heard of after at most so long.
 POLL_SECONDS = 0.01
 CLOSE_SECONDS = 10.0
+# A rebalance waits for those who hand over: a worker gives its activities 5 s, and its last records 10.
+OUT_SECONDS = 30.0
 
 
 class KafkaMembership:
@@ -38,6 +45,8 @@ class KafkaMembership:
         self._handing_over: set[int] = set()
         self._closing = False
         self._joined = False
+        self._out_since: float | None = time.monotonic()
+        self._patience = OUT_SECONDS
         self._failure: LogUnavailable | None = None
         self._consumer = settings.member()
         self._thread = Thread(target=self._run, name="perdure-membership", daemon=True)
@@ -70,12 +79,12 @@ class KafkaMembership:
         self._thread.join(CLOSE_SECONDS)
 
     def _run(self) -> None:
-        topic = self._settings.topics.inbox
-        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
         try:
+            self._join()
             while not self._closing:
                 message = self._consumer.poll(POLL_SECONDS)
                 self._read_roster()
+                self._join_anew()
                 if message is None or (error := message.error()) is None:
                     continue
                 _log.warning("membership trouble", hub=self._settings.hub, error=error.str())
@@ -92,10 +101,23 @@ class KafkaMembership:
             self._consumer.close()
             self._changed()
 
+    def _join(self) -> None:
+        topic = self._settings.topics.inbox
+        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def _join_anew(self) -> None:
+        """Have another consumer join where this one got no answer for too long, and each next one later: a group may be slow."""
+        if self._out_since is None or time.monotonic() - self._out_since < self._patience:
+            return
+        _log.warning("membership stalled; it is asked for anew", hub=self._settings.hub, seconds=self._patience)
+        old, self._consumer = self._consumer, self._settings.member()
+        self._out_since, self._patience = time.monotonic(), 2 * self._patience
+        close_consumer(old)
+        self._join()
+
     def _read_roster(self) -> None:
         members = self._roster.look() if self._roster is not None else None
-        me = self._consumer.memberid()
-        if members is not None and me is not None:
+        if members is not None and (me := self._consumer.memberid()) is not None:
             self._standing_by = rank_standbys(members, me, self._standbys)
 
     def _ended_by(self, error: KafkaError) -> LogUnavailable:
@@ -106,25 +128,30 @@ class KafkaMembership:
         return LogUnavailable(f"{head}: {error.str()}")
 
     def _on_assign(self, consumer: Consumer, assigned: list[TopicPartition]) -> None:
-        self._joined = True
         consumer.incremental_assign(assigned)
         if assigned:
             consumer.pause(assigned)
+        if consumer is not self._consumer:
+            return  # it was given up, and leaves the group
+        self._joined, self._out_since, self._patience = True, None, OUT_SECONDS
         self._tell(Assigned(_numbers(assigned)))  # none is an answer too: a worker without a share is ready
 
     def _on_revoke(self, consumer: Consumer, revoked: list[TopicPartition]) -> None:
-        if revoked and not self._closing:
+        if revoked and not self._closing and consumer is self._consumer:
             numbers = _numbers(revoked)
             with self._condition:
                 self._handing_over.update(numbers)
             self._tell(Revoked(numbers))
             with self._condition:
                 self._condition.wait_for(lambda: self._closing or not self._handing_over)
+            self._out_since = time.monotonic()
         consumer.incremental_unassign(revoked)
 
     def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:
-        if lost and not self._closing:
-            self._tell(Lost(_numbers(lost)))
+        if consumer is self._consumer:
+            self._out_since = time.monotonic()
+            if lost and not self._closing:
+                self._tell(Lost(_numbers(lost)))
         consumer.incremental_unassign(lost)
 
     def _tell(self, change: MembershipChange) -> None:

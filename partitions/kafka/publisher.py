@@ -31,6 +31,7 @@ class KafkaPublisher:
         self._letter_bytes_max = letter_bytes_max
         self._idempotent = idempotent
         self._producer = self._make_producer()
+        self._stalled = False
         self._replies = ReplyProducer(settings)
         # So that a queue and the client have the same order.
         self._lock = Lock()
@@ -90,6 +91,7 @@ class KafkaPublisher:
                     settled = queue.take()
                 for sent, report in settled:
                     served = True
+                    self._stalled |= sent.timed_out
                     if sent.delivered is not None:
                         sent.delivered(report.error)
         return served
@@ -121,6 +123,9 @@ class KafkaPublisher:
                 sent.fail(error_of(error))
 
     def _produce(self, *arguments: Any, **options: Any) -> None:
+        if self._stalled:
+            # Where the brokers were away it may never hear of them again (stalls.py).
+            self._replace("producer stalled; another takes its place")
         try:
             self._producer.produce(*arguments, **options)
         except BufferError:
@@ -128,15 +133,16 @@ class KafkaPublisher:
         except KafkaException as error:
             if not (error_of(error).fatal() or error_of(error).code() == KafkaError._FATAL):
                 raise
-            self._replace()
+            self._replace("producer ended; another takes its place")
             self._producer.produce(*arguments, **options)
 
     def _make_producer(self) -> Producer:
         return self._settings.producer(idempotent=self._idempotent, record_bytes_max=self._letter_bytes_max)
 
-    def _replace(self) -> None:
-        """An idempotent producer that cannot vouch for its order any more has ended for good; all that it had is reported as failed."""
-        _log.error("producer ended; another takes its place", hub=self._settings.hub)
+    def _replace(self, why: str) -> None:
+        """All that the old one had is reported as failed. An idempotent one that cannot vouch for its order any more has ended for good."""
+        _log.error(why, hub=self._settings.hub)
+        self._stalled = False
         old, self._producer = self._producer, self._make_producer()
         old.purge()
         old.flush(1.0)

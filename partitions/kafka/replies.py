@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from ..ports import LogRecord, LogRefused
@@ -10,7 +11,9 @@ from .parts import Joining
 from .records import record_of
 from .refusals import concerns_reader, describe_refusal, is_unauthorized
 from .settings import KafkaSettings
+from .stalls import StallWatch, close_consumer
 
+_log = structlog.get_logger("perdure.kafka")
 TAKE_RECORDS = 500
 
 
@@ -24,10 +27,17 @@ class KafkaReplies:
         self._joining = Joining()
         self._settings = settings
         self._topic = settings.topics.replies
+        self._stalls = StallWatch(settings, self._topic, committed=False)
         self._consumer: Consumer = settings.reader(committed=False)
+        self._position = 0
         self._assign(span_of(self._consumer, settings, self._topic, partition).end)
 
     def take(self, timeout_seconds: float) -> Sequence[LogRecord]:
+        if self._stalls.is_due and self._stalls.find_stalled({self.partition: self._position}):
+            _log.warning("reader stalled; another takes its place", topic=self._topic, offset=self._position)
+            close_consumer(self._consumer)
+            self._consumer = self._settings.reader(committed=False)
+            self._assign(self._position)
         first = self._consumer.poll(timeout_seconds)
         if first is None:
             return ()
@@ -35,6 +45,7 @@ class KafkaReplies:
         for message in (first, *self._consumer.consume(TAKE_RECORDS - 1, 0)):
             error = message.error()
             if error is None:
+                self._position = (message.offset() or 0) + 1
                 if message.key() == self._key and (reply := self._joining.take(record_of(message))) is not None:
                     replies.append(reply)
             elif error.code() == KafkaError._AUTO_OFFSET_RESET:
@@ -47,7 +58,9 @@ class KafkaReplies:
         return replies
 
     def close(self) -> None:
+        self._stalls.close()
         self._consumer.close()
 
     def _assign(self, offset: int) -> None:
+        self._position = offset
         self._consumer.assign([TopicPartition(self._topic, self.partition, offset)])

@@ -27,12 +27,13 @@ class ReplyProducer:
         self._settings = settings
         self._topic = settings.topics.replies
         self._producer: Producer | None = None
+        self._stalled = False
 
     def publish(self, partition: int, key: str, value: bytes) -> None:
         """Send a reply, of which nobody waits to hear. Raises BufferFull."""
         try:
             for piece, headers in split(value):
-                self._produce(piece, key, partition, headers=headers)
+                self._produce(piece, key, partition, self._hear, headers=headers)
         except KafkaException as error:
             _log.warning("reply not sent", topic=self._topic, error=error_of(error).str())
 
@@ -51,6 +52,7 @@ class ReplyProducer:
         while not told and (left := deadline - time.monotonic()) > 0:
             producer.poll(left)
         answer = told[0] if told else None
+        self._stalled |= answer is None
         if not isinstance(answer, tuple):
             raise unavailable(self._settings, "no answer" if answer is None else answer.str())
         return answer[1]
@@ -70,9 +72,15 @@ class ReplyProducer:
             let_go(self._producer)
             self._producer = None
 
+    def _hear(self, error: KafkaError | None, _: Message) -> None:
+        self._stalled |= error is not None and error.code() == KafkaError._MSG_TIMED_OUT
+
     def _produce(self, *arguments: Any, **options: Any) -> Producer:
+        if self._stalled:
+            # Where the brokers were away it may never hear of them again (stalls.py).
+            self.close()
         if self._producer is None:
-            self._producer = self._settings.producer(idempotent=False)
+            self._producer, self._stalled = self._settings.producer(idempotent=False), False
         try:
             self._producer.produce(self._topic, *arguments, **options)
         except BufferError:

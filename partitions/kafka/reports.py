@@ -10,13 +10,15 @@ from ..ports import Delivered, Report
 class Sent:
     """One record on its way; the client calls it with the outcome."""
 
-    __slots__ = ("delivered", "report")
+    __slots__ = ("delivered", "report", "timed_out")
 
     def __init__(self, delivered: Delivered | None = None) -> None:
         self.delivered = delivered
         self.report: Report | None = None
+        self.timed_out = False
 
     def fail(self, error: KafkaError) -> None:
+        self.timed_out = error.code() == KafkaError._MSG_TIMED_OUT
         self.report = Report(None, f"{error.name()}: {error.str()}")
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:

@@ -8,6 +8,7 @@ from confluent_kafka import KafkaException
 
 from .answers import COORDINATOR_SECONDS
 from .settings import KafkaSettings
+from .stalls import close_admin
 
 ASK_SECONDS = 2.0
 # A question that was out when the coordinator went away may never be answered, also when it is back: then another client asks.
@@ -34,7 +35,8 @@ class KafkaRoster:
             return None
         if not self._asked.done():
             if time.monotonic() > self._ask_at + PATIENCE_SECONDS:
-                self._admin, self._asked = self._settings.admin(), None
+                close_admin(self._admin)
+                self._asked, self._admin = None, self._settings.admin()
             return None
         asked, self._asked = self._asked, None
         try:

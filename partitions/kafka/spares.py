@@ -35,6 +35,14 @@ class SpareProducers:
             self._missing.notify()
             return self._ready.popleft() if self._ready else self._make()
 
+    def renew(self) -> None:
+        """Have others made in the place of those that are there."""
+        with self._missing:
+            old, self._ready = self._ready, deque()
+            self._missing.notify()
+        for producer in old:
+            self._let_go(producer)
+
     def close(self) -> None:
         """Let go of all of them. One that is just being made ends by itself."""
         with self._missing:

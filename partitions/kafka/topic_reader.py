@@ -12,6 +12,7 @@ from .history import span_of
 from .records import record_of
 from .refusals import concerns_reader, describe_refusal, is_unauthorized
 from .settings import KafkaSettings
+from .stalls import StallWatch, close_consumer
 
 _log = structlog.get_logger("perdure.kafka")
 
@@ -29,6 +30,7 @@ class KafkaTopicReader:
         # What `poll` found while it waited, for the next `take`.
         self._held: deque[Message] = deque()
         self._faults: list[tuple[int, LogTruncated]] = []
+        self._stalls = StallWatch(settings, topic, committed=committed)
 
     def open(self, partition: int, offset: int) -> None:
         consumer = self._reader()
@@ -68,6 +70,8 @@ class KafkaTopicReader:
     def take(self, records_max: int) -> Sequence[tuple[int, LogRecord]]:
         if self._consumer is None:
             return ()
+        if self._stalls.is_due:
+            self._replace_stalled()
         # Also where nothing is open: the client tells of its troubles there too, and what is held ends every wait.
         messages = [self._held.popleft() for _ in range(min(len(self._held), records_max))]
         if self._positions and len(messages) < records_max:
@@ -110,10 +114,30 @@ class KafkaTopicReader:
         return message is not None
 
     def leave(self) -> None:
+        self._stalls.close()
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
         self._positions.clear()
+
+    def _replace_stalled(self) -> None:
+        """Have another consumer go on where this one stands still."""
+        read = {partition: at for partition, at in self._positions.items() if partition not in self._paused}
+        stalled = self._stalls.find_stalled(read)
+        if not stalled or self._consumer is None:
+            return
+        _log.warning(
+            "reader stalled; another takes its place",
+            topic=self._topic,
+            offsets={partition: read[partition] for partition in stalled},
+        )
+        close_consumer(self._consumer)
+        self._consumer = None
+        self._held.clear()  # none of it was taken
+        where = [TopicPartition(self._topic, partition, at) for partition, at in self._positions.items()]
+        self._reader().incremental_assign(where)
+        if self._paused:
+            self._reader().pause([TopicPartition(self._topic, partition) for partition in self._paused])
 
     def _return_held(self, partition: int) -> None:
         """Put back what was polled before a pause: read it again after the resume."""

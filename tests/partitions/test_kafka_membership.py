@@ -9,6 +9,7 @@ from itertools import count
 import pytest
 
 from perdure.partitions.kafka import KafkaMembership, KafkaSettings, create_hub
+from perdure.partitions.kafka import membership as membership_module
 from perdure.partitions.membership import SoleMembership
 from perdure.partitions.ports import Assigned, LogUnavailable, Lost, Membership, MembershipChange, Revoked
 
@@ -191,3 +192,24 @@ def test_a_fault_on_its_thread_is_not_the_silent_end_of_a_membership(
     with pytest.raises(LogUnavailable, match=f"membership of hub '{settings.hub}' has ended: .*a bug"):
         membership.poll()
     membership.close()
+
+
+@pytest.mark.kafka
+def test_who_is_out_of_the_group_and_never_comes_back_by_itself_joins_anew(
+    join: Callable[..., Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership_module, "OUT_SECONDS", 2.0)
+    first, second = join(), join()
+    until(lambda: len(first.partitions) == len(second.partitions) == PARTITIONS // 2, first, second)
+
+    # Behind its back, as librdkafka does by itself after a broker's restart: out of the group, and silent.
+    assert isinstance(first._membership, KafkaMembership)
+    first._membership._consumer.unsubscribe()
+    until(lambda: len(second.partitions) == PARTITIONS, first, second)
+    until(lambda: len(first.partitions) == len(second.partitions) == PARTITIONS // 2, first, second)
+
+    assert set(range(PARTITIONS)) == first.partitions | second.partitions
+    quiet = [len(first.changes), len(second.changes)]
+    waited = time.monotonic() + 3.0  # who is in the group stays
+    until(lambda: time.monotonic() > waited, first, second)
+    assert quiet == [len(first.changes), len(second.changes)]

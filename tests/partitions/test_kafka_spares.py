@@ -69,3 +69,14 @@ def test_none_is_left_over(workshop: Workshop) -> None:
     workshop.spares.close()
 
     until(lambda: sorted([0, *workshop.let_go]) == sorted(workshop.ready))
+
+
+def test_those_that_may_have_stalled_are_let_go_of_and_others_made(workshop: Workshop) -> None:
+    workshop.spares.keep(2)
+    until(lambda: workshop.ready == [0, 1])
+
+    workshop.spares.renew()
+    assert [0, 1] == workshop.let_go
+    until(lambda: workshop.ready == [0, 1, 2, 3])
+    assert 2 == workshop.spares.take()
+    workshop.spares.close()
