@@ -13,8 +13,8 @@ from .snapshots import Shelf, read_shelf
 from .state import Anchor
 from .upload import Upload
 
-# An instance of few turns has as many entries: header, index, beginning and end beside its turns.
-ENTRIES_PER_RECORD = 10
+# Header, index, beginning and end are six entries beside an instance's turns: one of two turns has four for each record.
+ENTRIES_PER_RECORD = 4
 
 _log = structlog.get_logger("perdure.snapshots")
 

@@ -222,9 +222,10 @@ class RocksStore:
         try:
             at = db.iter(bounds)
             at.seek(start)
-            while at.valid():
-                yield at.key(), at.value()
-                at.next()
+            take_key, take_value, go_on = at.key, at.value, at.next
+            while (key := take_key()) is not None:  # None: it is no more `valid`, which would be one call more
+                yield key, take_value()
+                go_on()
             at.status()
         except Exception as error:
             raise _fault(self._path, error) from error

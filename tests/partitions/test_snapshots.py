@@ -111,7 +111,7 @@ def test_an_empty_store_is_filled_and_used_as_it_was_opened() -> None:
 def test_the_two_newest_snapshots_are_kept_and_older_ones_deleted() -> None:
     cluster = Cluster()
     cluster.join(**KEEPING)
-    make_snapshots(cluster, 5)
+    make_snapshots(cluster, 4)
     cluster.settle()
     cluster.hub.journal("snapshots", 0).compact()
     left = {(record.key or b"").decode().split("/")[1] for record in _all(cluster.hub)}
@@ -153,7 +153,7 @@ def test_a_topic_of_snapshots_that_is_away_costs_snapshots_and_no_epoch(monkeypa
 def test_snapshots_become_rarer_as_the_store_grows() -> None:
     cluster = Cluster()
     cluster.join(**KEEPING)
-    make_snapshots(cluster, 6)
+    make_snapshots(cluster, 4)
     offsets = [decode_manifest(record.value).offset for record in _all(cluster.hub) if _is_manifest(record)]  # type: ignore[arg-type]
     gaps = [after - before for before, after in pairwise(offsets)]
 
