@@ -1,7 +1,7 @@
 """Holdings: everything of a partition that its owner works with while it owns it, made from what recovery restored."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
@@ -18,7 +18,7 @@ from .archive import Archive
 from .catch_up import PartitionRefused
 from .durations import Durations
 from .fold import Fold
-from .instances import Instances, SlotBounds
+from .instances import Instances, SlotBounds, Watch
 from .intake import Intake
 from .keys import ACTIVITY, LOCAL, OUTBOX, end_of, parse_activity_key, parse_outbox_key
 from .ledger import decode_due_activity
@@ -79,7 +79,7 @@ class OwnerSettings:
 
 @dataclass(frozen=True, slots=True)
 class OwnerParts:
-    """What an owner is given, the same for all partitions of a process. `watch_turn` surrounds every turn of author's code, so that one
+    """What an owner is given, the same for all partitions of a process. `watch_turn` runs every turn of author's code, so that one
     without end is interrupted."""
 
     log: Log
@@ -88,7 +88,7 @@ class OwnerParts:
     code: Code
     clock: Clock
     random: Random
-    watch_turn: Callable[[], AbstractContextManager[object]]
+    watch_turn: Watch
     solitude: Solitude = field(default_factory=Solitude)
     admission: Admission = field(default_factory=Admission)
 

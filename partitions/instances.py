@@ -6,10 +6,10 @@ closes its code, which records nothing.
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from perdure.actors.errors import TurnInterrupted
 from perdure.actors.executor import Executor, InstanceHeld, RecordedTurn
@@ -24,8 +24,19 @@ from .keys import carried_key, end_of, history_key, history_prefix
 from .ledger import decode_stored_turn
 from .ports import Store
 
-Watch = Callable[[], AbstractContextManager[object]]
+T = TypeVar("T")
 EVICTED_AT_ONCE_MAX = 100
+
+
+class Watch(Protocol):
+    """Runs author's code, so that what has no end is interrupted."""
+
+    def __call__(self, act: Callable[[], T], /) -> T: ...
+
+
+def unwatched(act: Callable[[], T], /) -> T:
+    """Run it as it is."""
+    return act()
 
 
 class Unconfirmed(NamedTuple):
@@ -52,7 +63,7 @@ class Slot:
     __slots__ = ("_watch", "bytes", "executor", "header", "held", "instance_id", "state", "unconfirmed")
 
     def __init__(
-        self, instance_id: str, state: InstanceState | None, header: InstanceHeader | None, watch: Watch = nullcontext
+        self, instance_id: str, state: InstanceState | None, header: InstanceHeader | None, watch: Watch = unwatched
     ) -> None:
         self._watch = watch
         self.instance_id = instance_id
@@ -67,17 +78,17 @@ class Slot:
         """Let the live code go. It may do anything on its way out, so it is watched as in a turn."""
         executor, self.executor = self.executor, None
         if executor is not None:
-            with suppress(TurnInterrupted), self._watch():
-                executor.close()
+            with suppress(TurnInterrupted):
+                self._watch(executor.close)
 
 
 class Instances:
-    """The slots of one partition, within bounds but for those with unconfirmed turns. `watch` surrounds author's code.
+    """The slots of one partition, within bounds but for those with unconfirmed turns. `watch` runs author's code.
 
     Of a held instance that is not in memory only the reason stays: after a deploy of the wrong code that may be very many.
     """
 
-    def __init__(self, store: Store, bounds: SlotBounds, watch: Watch = nullcontext) -> None:
+    def __init__(self, store: Store, bounds: SlotBounds, watch: Watch = unwatched) -> None:
         self._store = store
         self._watch = watch
         self._bounds = bounds

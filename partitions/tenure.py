@@ -241,8 +241,7 @@ class Tenure:
     def _watched_turn(self, slot: Slot, inbox: Sequence[Inbound], setting: Setting) -> Turn:
         """The turn; where it was interrupted outside the author's code, or the code went on in spite of it, its facts alone."""
         try:
-            with self._home.parts.watch_turn():
-                return take_turn(slot.instance_id, slot.state, inbox, setting)
+            return self._home.parts.watch_turn(lambda: take_turn(slot.instance_id, slot.state, inbox, setting))
         except TurnInterrupted:
             slot.close()
             turn = take_turn(slot.instance_id, slot.state, inbox, replace(setting, may_decide=False))

@@ -12,15 +12,18 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable
 from time import monotonic
 from types import FrameType
+from typing import TypeVar
 
 import structlog
 
 from perdure.actors.errors import TurnInterrupted
 
 from .place import PLACE
+
+T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 # Its default action is to be ignored, and next to nothing else uses it: a stray one does no harm.
@@ -29,8 +32,8 @@ _raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
 class TurnWatchdog:
-    """`with watchdog.watch():` around every turn, on the thread that made it. A turn longer than `seconds_max` ends with
-    TurnInterrupted, whatever the code made of it; one that still runs after twice that is named in an alarm.
+    """`watch` runs every turn, on the thread that made it. A turn longer than `seconds_max` ends with TurnInterrupted, whatever the
+    code made of it; one that still runs after twice that is named in an alarm.
 
     With `dump_stacks` the stacks of all threads go to stderr when not even this thread can run (a call in C that keeps the GIL).
     """
@@ -51,17 +54,16 @@ class TurnWatchdog:
         self._thread = threading.Thread(target=self._watch, name="perdure-turn-watchdog", daemon=True)
         self._thread.start()
 
-    @contextlib.contextmanager
-    def watch(self) -> Iterator[None]:
-        """Be around one turn.
+    def watch(self, act: Callable[[], T]) -> T:
+        """Run one turn.
 
-        A generator, and not `__exit__` of this class: an interrupt that comes just when the turn ends is raised where that begins,
-        before anything in it could catch it. A generator that is not run to its end is closed, which runs its `finally`.
+        A call, and not a context: an interrupt that comes just when the turn ends is raised where `__exit__` begins, before anything
+        in it could catch it. Here it is raised in `act`, or in `_leave`, and both are within.
         """
         turn, finished = self._turn, False
         self._began = monotonic()
         try:
-            yield
+            result = act()
             finished = True
         finally:
             try:
@@ -70,6 +72,7 @@ class TurnWatchdog:
                 self._leave(turn)  # it was raised just here; the next one is a quarter of the limit away
             if self._doomed == turn:
                 self._end_doomed(finished=finished)
+        return result
 
     def close(self) -> None:
         self._stop.set()

@@ -7,11 +7,10 @@ decides who owns a partition, the log does (R6).
 
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from random import Random
 from threading import get_ident
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -44,6 +43,8 @@ from perdure.schemas.codec import UnknownFormat
 from .clock import SystemClock
 from .lookout import Lookout
 from .standbys import StandbyParts, Standbys
+
+T = TypeVar("T")
 
 _log = structlog.get_logger("perdure.worker")
 _CRASH_PAUSE_SECONDS = 0.5
@@ -215,9 +216,9 @@ class Worker:
         first = min(recovering, key=lambda owner: owner.left_to_recover)
         return [owner for owner in owners if owner is first or owner.phase != Phase.RECOVERING]
 
-    def _watch_turn(self) -> AbstractContextManager[object]:
+    def _watch_turn(self, act: Callable[[], T], /) -> T:
         assert self._watchdog is not None
-        return self._watchdog.watch()
+        return self._watchdog.watch(act)
 
     def _wait_seconds(self) -> float:
         """Until the next thing that is due without any message."""

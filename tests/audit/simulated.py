@@ -1,12 +1,12 @@
 """A hub in memory with real owners and scripted code, for logs to audit."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from random import Random
 
 from perdure.actors.executor import ContinueAsNew, Decision, Executor, InstanceHeld, RecordedTurn
 from perdure.partitions.activities import ActivityResult, ActivityTask
 from perdure.partitions.holdings import Code, OwnerParts, OwnerSettings
+from perdure.partitions.instances import unwatched
 from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStores
 from perdure.partitions.owner import PartitionOwner, Phase
 from perdure.partitions.partitioner import partition_of
@@ -141,7 +141,7 @@ class Worker:
     def __init__(self, hub: MemoryHub, clock: Clock, name: str, code: Code = CODE) -> None:
         self.log = MemoryLog(hub)
         pool = HandPool(self.log, automatic=True, perform=perform)
-        parts = OwnerParts(self.log, MemoryStores(), pool, code, clock, Random(1), nullcontext)
+        parts = OwnerParts(self.log, MemoryStores(), pool, code, clock, Random(1), unwatched)
         settings = OwnerSettings(name, checkpoint_turns_max=20)
         self.owners = [PartitionOwner(partition, parts, settings) for partition in range(PARTITIONS)]
 

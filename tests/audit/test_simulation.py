@@ -2,7 +2,6 @@
 the audit finds nothing."""
 
 from collections import Counter
-from contextlib import nullcontext
 from random import Random
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from perdure.audit import AuditReport, audit_records, read_log
 from perdure.partitions.holdings import OwnerParts, OwnerSettings
 from perdure.partitions.index import ListQuery, list_instances
+from perdure.partitions.instances import unwatched
 from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStores, RandomFaults
 from perdure.partitions.owner import PartitionOwner
 from perdure.partitions.partitioner import partition_of
@@ -32,7 +32,7 @@ class MortalWorker(Worker):
         self.log = MemoryLog(hub)
         self._stores = stores
         pool = HandPool(self.log, automatic=True, perform=perform)
-        parts = OwnerParts(self.log, stores, pool, CODE, clock, Random(seed), nullcontext)
+        parts = OwnerParts(self.log, stores, pool, CODE, clock, Random(seed), unwatched)
         settings = OwnerSettings(name, checkpoint_turns_max=7, append_seconds_max=3.0, session_seconds=2.0, slots_max=3)
         self.owners = [PartitionOwner(partition, parts, settings) for partition in range(PARTITIONS)]
 

@@ -6,7 +6,6 @@ until somebody moves it.
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from random import Random
@@ -20,6 +19,7 @@ from perdure.actors.tasks import when_all
 from perdure.audit import audit_records, read_log
 from perdure.partitions.activities import ActivityResult, ActivityTask, Attempt, PoolCounts
 from perdure.partitions.holdings import Counts, Holdings, OwnerParts, OwnerSettings
+from perdure.partitions.instances import unwatched
 from perdure.partitions.memory import Faults, MemoryHub, MemoryLog, MemoryStores
 from perdure.partitions.memory.hub import Journal
 from perdure.partitions.owner import PartitionOwner, Phase
@@ -215,7 +215,7 @@ class Member:
         self.stores = stores
         self.pool = HandPool(self.log, automatic=cluster.automatic)
         self.settings = replace(OwnerSettings(name), **settings)
-        self.parts = OwnerParts(self.log, stores, self.pool, cluster.app, self.clock, Random(name), nullcontext)
+        self.parts = OwnerParts(self.log, stores, self.pool, cluster.app, self.clock, Random(name), unwatched)
         self.owners: dict[int, PartitionOwner] = {}
 
     def assign(self, *partitions: int) -> "Member":

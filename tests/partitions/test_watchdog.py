@@ -72,11 +72,10 @@ def test_a_turn_without_end_is_interrupted_and_the_next_ones_are_not(engine: Cal
     def run() -> None:
         watchdog = TurnWatchdog(LIMIT)
         for _ in range(2):
-            with pytest.raises(TurnInterrupted), watchdog.watch():
-                spin(20)
-        for _ in range(2_000):
-            with watchdog.watch():
-                pass
+            with pytest.raises(TurnInterrupted):
+                watchdog.watch(lambda: spin(20))
+        for number in range(2_000):
+            assert number == watchdog.watch(lambda number=number: number)
         watchdog.close()
 
     engine(run)
@@ -85,8 +84,8 @@ def test_a_turn_without_end_is_interrupted_and_the_next_ones_are_not(engine: Cal
 def test_a_blocking_call_is_interrupted_on_the_main_thread() -> None:
     watchdog = TurnWatchdog(LIMIT)
     began = time.monotonic()
-    with pytest.raises(TurnInterrupted), watchdog.watch():
-        time.sleep(20)
+    with pytest.raises(TurnInterrupted):
+        watchdog.watch(lambda: time.sleep(20))
     watchdog.close()
 
     assert time.monotonic() - began < 10
@@ -95,8 +94,8 @@ def test_a_blocking_call_is_interrupted_on_the_main_thread() -> None:
 def test_a_turn_that_swallows_the_interrupt_is_interrupted_again_and_does_not_pass(engine: Callable[..., None]) -> None:
     def run() -> None:
         watchdog = TurnWatchdog(LIMIT)
-        with pytest.raises(TurnInterrupted), watchdog.watch():
-            swallow_twice()
+        with pytest.raises(TurnInterrupted):
+            watchdog.watch(swallow_twice)
         watchdog.close()
 
     engine(run)
@@ -105,8 +104,8 @@ def test_a_turn_that_swallows_the_interrupt_is_interrupted_again_and_does_not_pa
 def test_an_exception_of_the_turn_wins_over_the_interrupt(engine: Callable[..., None]) -> None:
     def run() -> None:
         watchdog = TurnWatchdog(LIMIT)
-        with pytest.raises(KeyError), watchdog.watch():
-            spin_and_complain()
+        with pytest.raises(KeyError):
+            watchdog.watch(spin_and_complain)
         watchdog.close()
 
     engine(run)
@@ -119,8 +118,7 @@ def test_no_interrupt_leaks_out_of_turns_that_end_about_the_limit(engine: Callab
         outside = 0
         for number in range(400):
             try:
-                with watchdog.watch():
-                    spin(0.003 + 0.00001 * (number % 300))
+                watchdog.watch(lambda number=number: spin(0.003 + 0.00001 * (number % 300)))
             except TurnInterrupted:
                 interrupted += 1
             outside += 1
@@ -135,17 +133,24 @@ def test_no_interrupt_leaks_out_of_turns_that_end_about_the_limit(engine: Callab
 
 
 def test_a_turn_whose_end_is_interrupted_before_its_first_instruction_is_over_all_the_same(
-    engine: Callable[..., None],
+    engine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    leave = TurnWatchdog._leave
+    interrupts = [TurnInterrupted()]
+
+    def interrupted(watchdog: TurnWatchdog, turn: int) -> None:
+        if interrupts:
+            raise interrupts.pop()
+        leave(watchdog, turn)
+
     def run() -> None:
         watchdog = TurnWatchdog(LIMIT)
-        turn = watchdog.watch()
-        turn.__enter__()
-        # What an interrupt there comes to: __exit__ was called, did nothing, and is let go.
-        del turn
+        monkeypatch.setattr(TurnWatchdog, "_leave", interrupted)
+        watchdog.watch(lambda: None)
+        assert not interrupts
         spin(4 * LIMIT)  # anything raised here fails the test
-        with pytest.raises(TurnInterrupted), watchdog.watch():
-            spin(20)
+        with pytest.raises(TurnInterrupted):
+            watchdog.watch(lambda: spin(20))
         watchdog.close()
 
     engine(run)
@@ -159,8 +164,8 @@ def test_what_cannot_be_interrupted_is_named_in_an_alarm() -> None:
 
         def run() -> None:
             watchdog = TurnWatchdog(LIMIT)
-            with pytest.raises(TurnInterrupted), watchdog.watch():
-                blocked_for_a_while()
+            with pytest.raises(TurnInterrupted):
+                watchdog.watch(blocked_for_a_while)
             watchdog.close()
 
         on_thread(run)
@@ -177,8 +182,7 @@ from perdure.partitions.watchdog import TurnWatchdog
 def catastrophe():
     re.match(r"(a+)+$", "a" * 25 + "b")
 
-with TurnWatchdog({LIMIT}, dump_stacks=True).watch():
-    catastrophe()
+TurnWatchdog({LIMIT}, dump_stacks=True).watch(catastrophe)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
 
@@ -193,8 +197,8 @@ def test_what_an_activity_puts_in_the_place_of_stderr_stops_no_watchdog() -> Non
     with contextlib.redirect_stderr(io.StringIO()):
         for each in (nowhere, watchdog):
             spin(4 * LIMIT)
-            with pytest.raises(TurnInterrupted), each.watch():
-                spin(20)
+            with pytest.raises(TurnInterrupted):
+                each.watch(lambda: spin(20))
     watchdog.close()
     nowhere.close()
 
@@ -210,6 +214,5 @@ def test_entering_and_leaving_costs_less_than_a_microsecond_of_cpu() -> None:
 def _cost(watchdog: TurnWatchdog) -> float:
     began = time.thread_time()
     for _ in range(5_000):
-        with watchdog.watch():
-            pass
+        watchdog.watch(int)
     return (time.thread_time() - began) / 5_000

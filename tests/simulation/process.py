@@ -6,13 +6,13 @@ leave it. A process that stands still does so in the midst of a call, while the 
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
 from perdure.partitions.activities import ActivityResult
 from perdure.partitions.holdings import OwnerParts, OwnerSettings
+from perdure.partitions.instances import unwatched
 from perdure.partitions.place import PLACE
 from perdure.partitions.ports import Stores
 from perdure.worker import RunnableApp, Worker, WorkerSettings
@@ -117,7 +117,7 @@ class Process(Worker):
         clock = MachineClock(self.world.clock, self.machine.skew_ms)
         self.wall = clock
         self.activities = SimulatedPool(self.world.outside, clock, self.life.name, self._activity_ended)
-        return OwnerParts(self.log, stores, self.activities, app, clock, Random(self.life.seed), nullcontext)
+        return OwnerParts(self.log, stores, self.activities, app, clock, Random(self.life.seed), unwatched)
 
     def _activity_ended(self, result: ActivityResult) -> None:
         self.world.activity_ended(self, result)

@@ -1,6 +1,5 @@
 """A hub of one test: the real engine on a log and stores in memory, and time that passes when nothing else is left to do."""
 
-from contextlib import nullcontext
 from itertools import count
 from random import Random
 
@@ -8,6 +7,7 @@ from perdure.actors.app import App
 from perdure.actors.coroutine import CoroutineExecutor
 from perdure.errors import NoAnswer
 from perdure.partitions.holdings import OwnerParts, OwnerSettings
+from perdure.partitions.instances import unwatched
 from perdure.partitions.keys import TIMER, end_of, parse_timer_key
 from perdure.partitions.memory import MemoryHub, MemoryLog, MemoryStores
 from perdure.partitions.owner import PartitionOwner
@@ -46,7 +46,7 @@ class TestHub:
         self.partitions = partitions
         self._log = MemoryLog(MemoryHub(partitions, clock, hub="test"))
         self._pool = InlinePool(app, clock, self.fakes)
-        parts = OwnerParts(self._log, MemoryStores(), self._pool, StrictCode(app), clock, Random(1), nullcontext)  # noqa: S311
+        parts = OwnerParts(self._log, MemoryStores(), self._pool, StrictCode(app), clock, Random(1), unwatched)  # noqa: S311
         settings = OwnerSettings("test", limits=app.limits, replay_always=replay_always)
         self._owners = [PartitionOwner(partition, parts, settings) for partition in range(partitions)]
         self._replies = self._log.open_replies("test")
