@@ -17,7 +17,7 @@ _LOOK_SECONDS = 0.1
 COORDINATOR_SECONDS = 3_600.0
 """How long the client itself waits where a group's coordinator is asked: as long as it can. When its time is over and the coordinator comes
 back, librdkafka ends the process (confluentinc/librdkafka#4605). Who asks gives up sooner, and lets the client go."""
-_AWAY = frozenset(
+AWAY = frozenset(
     {
         KafkaError._TRANSPORT,
         KafkaError._ALL_BROKERS_DOWN,
@@ -40,7 +40,7 @@ def await_answer(settings: KafkaSettings, admin: AdminClient, future: "Future[_R
             if time.monotonic() > deadline:
                 raise unavailable(settings, "no answer") from None
         except KafkaException as error:
-            if error.args[0].code() not in _AWAY:
+            if error.args[0].code() not in AWAY:
                 raise
             _raise_refusal(settings, admin, began)
             trouble = settings.refusals.trouble_since(began)

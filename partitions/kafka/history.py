@@ -51,7 +51,7 @@ class KafkaHistoryWriter:
             return ()
         self._producer.poll(0)
         taken = self._sent.take()
-        self.timed_out |= bool(taken) and taken[-1][0].timed_out
+        self.timed_out |= any(sent.timed_out for sent, _ in taken)
         return [report for _, report in taken]
 
     @property

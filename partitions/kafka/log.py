@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 
 import structlog
@@ -11,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from ..partitioner import partition_of
 from ..ports import HubIdentity, HubRefused, LogRecord, LogSpan, LogUnavailable
 from .admin import HubDescription, check_same_topics, check_topics, describe_hub
+from .answers import AWAY
 from .history import LINGER_MS, KafkaHistoryWriter, TopicReads, let_go
 from .publisher import KafkaPublisher
 from .replies import KafkaReplies
@@ -51,6 +53,8 @@ class KafkaLog:
         self.publisher = KafkaPublisher(settings, idempotent=not client, letter_bytes_max=letter_bytes_max)
         self._settings = settings
         self._admin = admin
+        self._admin_heard_at = time.monotonic()
+        self._trim_timed_out = False
         self._opened: HubDescription | None = None
         self._reads = TopicReads(settings)
         self.snapshots = KafkaSnapshots(settings, self._reads)
@@ -98,6 +102,8 @@ class KafkaLog:
         if any(writer.timed_out for writer in self._writers):
             # The brokers were away: what was made before may never hear of them again (stalls.py).
             self._spares.renew()
+            for writer in self._writers:
+                writer.timed_out = False
         self._writers = [writer for writer in self._writers if not writer.closed]
         writer = KafkaHistoryWriter(self._spares.take(), self._settings.topics.history, partition)
         self._writers.append(writer)
@@ -133,17 +139,31 @@ class KafkaLog:
         self._trim(self._settings.topics.history, partition, before)
 
     def _trim(self, topic: str, partition: int, before: int) -> None:
+        if self._trim_timed_out:
+            self._renew_admin()
         futures = self._admin.delete_records(
             [TopicPartition(topic, partition, before)], request_timeout=self._settings.request_seconds_max
         )
+
+        def hear(done: "Future[object]") -> None:
+            """Trimmed again with the next checkpoint, so that a failure costs space only."""
+            error = done.exception()
+            if error is None:
+                self._admin_heard_at = time.monotonic()
+                return
+            self._trim_timed_out = isinstance(error, KafkaException) and error.args[0].code() in AWAY
+            _log.warning("topic not trimmed", topic=topic, partition=partition, error=str(error))
+
         for future in futures.values():
-            # Trimmed again with the next checkpoint, so that a failure costs space only.
-            future.add_done_callback(
-                lambda done: (
-                    done.exception()
-                    and _log.warning("topic not trimmed", topic=topic, partition=partition, error=str(done.exception()))
-                )
-            )
+            future.add_done_callback(hear)
+
+    def _renew_admin(self) -> None:
+        """Ask another client from now on, where this one had an answer to nothing for long: it may have stalled (stalls.py). One that has
+        just been made needs time to find the brokers."""
+        now, self._trim_timed_out = time.monotonic(), False
+        if now - self._admin_heard_at > self._settings.request_seconds_max:
+            close_admin(self._admin)
+            self._admin, self._admin_heard_at = self._settings.admin(), now
 
     def check_identity(self) -> None:
         if self._opened is None:
@@ -152,10 +172,9 @@ class KafkaLog:
             try:
                 check_same_topics(settings, self._admin, self._opened)
             except LogUnavailable:
-                # It may have stalled; the next question is another one's.
-                close_admin(self._admin)
-                self._admin = self._settings.admin()
+                self._renew_admin()
                 raise
+        self._admin_heard_at = time.monotonic()
 
     def read_clock_ms(self) -> int:
         with self._reads.patience.asking() as settings:

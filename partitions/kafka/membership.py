@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from threading import Condition, Thread
 
+import orjson
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -28,6 +29,7 @@ POLL_SECONDS = 0.01
 CLOSE_SECONDS = 10.0
 # A rebalance waits for those who hand over: a worker gives its activities 5 s, and its last records 10.
 OUT_SECONDS = 30.0
+OUT_SECONDS_MAX = 300.0
 
 
 class KafkaMembership:
@@ -48,7 +50,8 @@ class KafkaMembership:
         self._out_since: float | None = time.monotonic()
         self._patience = OUT_SECONDS
         self._failure: LogUnavailable | None = None
-        self._consumer = settings.member()
+        self._lives = 0
+        self._consumer = self._make_member()
         self._thread = Thread(target=self._run, name="perdure-membership", daemon=True)
         self._thread.start()
 
@@ -110,10 +113,27 @@ class KafkaMembership:
         if self._out_since is None or time.monotonic() - self._out_since < self._patience:
             return
         _log.warning("membership stalled; it is asked for anew", hub=self._settings.hub, seconds=self._patience)
-        old, self._consumer = self._consumer, self._settings.member()
-        self._out_since, self._patience = time.monotonic(), 2 * self._patience
+        old, self._consumer = self._consumer, self._make_member()
+        self._out_since, self._patience = time.monotonic(), min(2 * self._patience, OUT_SECONDS_MAX)
+        if had := _numbers(old.assignment()):
+            self._tell(Lost(had))
         close_consumer(old)
         self._join()
+
+    def _make_member(self) -> Consumer:
+        self._lives += 1
+        life = self._lives
+        return self._settings.member(lambda statistics: self._hear(life, statistics))
+
+    def _hear(self, life: int, statistics: str) -> None:
+        """Who has no partition, or falls out while it joins, is called by nobody."""
+        if life != self._lives:
+            return  # it was given up
+        group = orjson.loads(statistics).get("cgrp", {})
+        if (group.get("state"), group.get("join_state")) == ("up", "steady"):
+            self._out_since = None
+        elif self._out_since is None:
+            self._out_since = time.monotonic()
 
     def _read_roster(self) -> None:
         members = self._roster.look() if self._roster is not None else None
@@ -144,7 +164,6 @@ class KafkaMembership:
             self._tell(Revoked(numbers))
             with self._condition:
                 self._condition.wait_for(lambda: self._closing or not self._handing_over)
-            self._out_since = time.monotonic()
         consumer.incremental_unassign(revoked)
 
     def _on_lost(self, consumer: Consumer, lost: list[TopicPartition]) -> None:

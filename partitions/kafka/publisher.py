@@ -32,6 +32,7 @@ class KafkaPublisher:
         self._idempotent = idempotent
         self._producer = self._make_producer()
         self._stalled = False
+        self._delivered_at = time.monotonic()
         self._replies = ReplyProducer(settings)
         # So that a queue and the client have the same order.
         self._lock = Lock()
@@ -91,10 +92,18 @@ class KafkaPublisher:
                     settled = queue.take()
                 for sent, report in settled:
                     served = True
-                    self._stalled |= sent.timed_out
+                    self._judge(sent)
                     if sent.delivered is not None:
                         sent.delivered(report.error)
         return served
+
+    def _judge(self, sent: Sent) -> None:
+        """Nothing was delivered while a record ran out of time: where only its partition is away others are."""
+        now = time.monotonic()
+        if sent.report is not None and sent.report.error is None:
+            self._delivered_at = now
+        elif sent.timed_out:
+            self._stalled |= now - self._delivered_at >= self._settings.delivery_seconds_max
 
     def close(self) -> None:
         let_go(self._producer)
@@ -142,7 +151,7 @@ class KafkaPublisher:
     def _replace(self, why: str) -> None:
         """All that the old one had is reported as failed. An idempotent one that cannot vouch for its order any more has ended for good."""
         _log.error(why, hub=self._settings.hub)
-        self._stalled = False
+        self._stalled, self._delivered_at = False, time.monotonic()
         old, self._producer = self._producer, self._make_producer()
         old.purge()
         old.flush(1.0)

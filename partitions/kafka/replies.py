@@ -33,7 +33,7 @@ class KafkaReplies:
         self._assign(span_of(self._consumer, settings, self._topic, partition).end)
 
     def take(self, timeout_seconds: float) -> Sequence[LogRecord]:
-        if self._stalls.is_due and self._stalls.find_stalled({self.partition: self._position}):
+        if self._stalls.is_due and self._stalls.is_stalled({self.partition: self._position}):
             _log.warning("reader stalled; another takes its place", topic=self._topic, offset=self._position)
             close_consumer(self._consumer)
             self._consumer = self._settings.reader(committed=False)

@@ -28,6 +28,7 @@ class ReplyProducer:
         self._topic = settings.topics.replies
         self._producer: Producer | None = None
         self._stalled = False
+        self._delivered_at = time.monotonic()
 
     def publish(self, partition: int, key: str, value: bytes) -> None:
         """Send a reply, of which nobody waits to hear. Raises BufferFull."""
@@ -52,7 +53,10 @@ class ReplyProducer:
         while not told and (left := deadline - time.monotonic()) > 0:
             producer.poll(left)
         answer = told[0] if told else None
-        self._stalled |= answer is None
+        if isinstance(answer, tuple):
+            self._delivered_at = time.monotonic()
+        else:
+            self._note_silence(self._settings.request_seconds_max)
         if not isinstance(answer, tuple):
             raise unavailable(self._settings, "no answer" if answer is None else answer.str())
         return answer[1]
@@ -73,14 +77,22 @@ class ReplyProducer:
             self._producer = None
 
     def _hear(self, error: KafkaError | None, _: Message) -> None:
-        self._stalled |= error is not None and error.code() == KafkaError._MSG_TIMED_OUT
+        if error is None:
+            self._delivered_at = time.monotonic()
+        elif error.code() == KafkaError._MSG_TIMED_OUT:
+            self._note_silence(self._settings.delivery_seconds_max)
+
+    def _note_silence(self, seconds: float) -> None:
+        """One that has just been made needs time to find the brokers."""
+        self._stalled |= time.monotonic() - self._delivered_at >= seconds
 
     def _produce(self, *arguments: Any, **options: Any) -> Producer:
         if self._stalled:
             # Where the brokers were away it may never hear of them again (stalls.py).
             self.close()
         if self._producer is None:
-            self._producer, self._stalled = self._settings.producer(idempotent=False), False
+            self._producer = self._settings.producer(idempotent=False)
+            self._stalled, self._delivered_at = False, time.monotonic()
         try:
             self._producer.produce(self._topic, *arguments, **options)
         except BufferError:

@@ -106,8 +106,8 @@ class KafkaSettings:
         }
         return self._make(Consumer, defaults, fixed, PRODUCER_ONLY | GROUP_ONLY)
 
-    def member(self) -> Consumer:
-        """Return the consumer that is this process's membership in the hub's group."""
+    def member(self, hear: Callable[[str], None]) -> Consumer:
+        """Return the consumer that is this process's membership in the hub's group. `hear` is told every second how it stands, as JSON."""
         session_ms = int(self.session_seconds * 1000)
         defaults = {
             "session.timeout.ms": session_ms,
@@ -124,13 +124,18 @@ class KafkaSettings:
             # It fetches nothing; this only keeps an assignment without committed offsets from being an error.
             "auto.offset.reset": "latest",
         }
-        return self._make(Consumer, defaults, fixed, PRODUCER_ONLY)
+        return self._make(Consumer, {**defaults, "statistics.interval.ms": 1_000}, fixed, PRODUCER_ONLY, stats_cb=hear)
 
     def admin(self) -> AdminClient:
         return self._make(AdminClient, {}, {}, PRODUCER_ONLY | CONSUMER_ONLY)
 
     def _make(
-        self, kind: Callable[..., _Client], defaults: Properties, fixed: Properties, foreign: frozenset[str]
+        self,
+        kind: Callable[..., _Client],
+        defaults: Properties,
+        fixed: Properties,
+        foreign: frozenset[str],
+        **heard: Callable[[str], None],
     ) -> _Client:
         common: Properties = {
             "bootstrap.servers": self.servers,
@@ -141,7 +146,7 @@ class KafkaSettings:
         }
         own = {name: value for name, value in self.properties.items() if name not in foreign}
         try:
-            return kind({**common, **defaults, **own, **fixed, "error_cb": self.refusals.note}, logger=LOGGER)
+            return kind({**common, **defaults, **own, **fixed, **heard, "error_cb": self.refusals.note}, logger=LOGGER)
         except (KafkaException, TypeError, ValueError) as error:
             raise SettingRefused(f"[kafka] cannot be used: {_reason(error)}{_unreadable(own)}") from error
 

@@ -16,9 +16,10 @@ from typing import cast
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ListOffsetsResultInfo, OffsetSpec  # type: ignore[attr-defined]
 
+from .answers import AWAY
 from .settings import KafkaSettings
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 STALL_SECONDS = 3.0
 STALL_SECONDS_MAX = 600.0
 ASK_SECONDS_MAX = 10.0
@@ -27,7 +28,8 @@ _Answer = Future[ListOffsetsResultInfo]
 
 
 class StallWatch:
-    """Watches one consumer. A record has been there for `STALL_SECONDS` to `STALL_SECONDS` + 3 times `LOOK_SECONDS` when it is found."""
+    """Watches one consumer: it has stalled where it has brought nothing at all for `STALL_SECONDS` and longer since a record was seen that
+    is there for it. One that is slow, or that serves one partition after the other, has not."""
 
     def __init__(self, settings: KafkaSettings, topic: str, *, committed: bool) -> None:
         self._settings = settings
@@ -37,8 +39,7 @@ class StallWatch:
         self._level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
         self._look_at = 0.0
         self._seen: Mapping[int, int] = {}
-        # What waits to be read: at which position, and since when.
-        self._behind: dict[int, tuple[int, float]] = {}
+        self._behind_since: float | None = None
         self._asked: dict[int, _Answer] = {}
         self._asked_at = 0.0
         self._patience = STALL_SECONDS
@@ -47,27 +48,21 @@ class StallWatch:
     def is_due(self) -> bool:
         return time.monotonic() >= self._look_at
 
-    def find_stalled(self, positions: Mapping[int, int]) -> list[int]:
-        """Partitions that are not served, of those that are read. Whoever is told has another consumer read all of them. Blocks never."""
+    def is_stalled(self, positions: Mapping[int, int]) -> bool:
+        """Whether another consumer is to read what this one does; `positions` are those that are read, paused ones left out. Blocks never."""
         now = time.monotonic()
         self._look_at = now + LOOK_SECONDS
-        self._forget_moved(positions)
-        if all(answer.done() for answer in self._asked.values()):
-            asked, self._asked = self._asked, {}
-            answered = [self._compare(partition, positions, answer) for partition, answer in asked.items()]
-            if not all(answered):
-                self.close()  # it may have stalled itself
-            self._asked_at = now
-            self._ask([each for each, position in positions.items() if self._seen.get(each) == position])
-        elif now > self._asked_at + ASK_SECONDS_MAX + LOOK_SECONDS:
-            # A question that was out when the brokers went away may never be answered, whatever its time-out says.
-            self.close()
+        moved = any(at > self._seen.get(partition, at) for partition, at in positions.items())
         self._seen = dict(positions)
-        stalled = [partition for partition, (_, since) in self._behind.items() if now - since >= self._patience]
-        if stalled:
-            self._patience = min(2 * self._patience, STALL_SECONDS_MAX)
-            self._behind = {partition: (position, now) for partition, (position, _) in self._behind.items()}
-        return stalled
+        if moved:
+            self._behind_since, self._patience = None, STALL_SECONDS
+        self._hear(positions, now)
+        if not moved:
+            self._ask(positions, now)
+        if self._behind_since is None or now - self._behind_since < self._patience:
+            return False
+        self._behind_since, self._patience = now, min(2 * self._patience, STALL_SECONDS_MAX)
+        return True
 
     def close(self) -> None:
         """Ask nobody any more, until the next look."""
@@ -76,32 +71,39 @@ class StallWatch:
             close_admin(self._admin)
             self._admin = None
 
-    def _forget_moved(self, positions: Mapping[int, int]) -> None:
-        for partition, (position, _) in list(self._behind.items()):
-            if positions.get(partition) != position:
-                del self._behind[partition]
-                self._patience = STALL_SECONDS
+    def _hear(self, positions: Mapping[int, int], now: float) -> None:
+        """Take the answers when all of them are there."""
+        if self._admin is None or not self._asked:
+            return
+        self._admin.poll(0)  # lets it write its log
+        if not all(answer.done() for answer in self._asked.values()):
+            # A question that was out when the brokers went away may never be answered, whatever its time-out says.
+            if now > self._asked_at + ASK_SECONDS_MAX + LOOK_SECONDS:
+                self.close()
+            return
+        asked, self._asked = self._asked, {}
+        ends = [(partition, self._end_of(answer)) for partition, answer in asked.items()]
+        behind = any(end > positions.get(partition, end) for partition, end in ends)
+        self._behind_since = (self._behind_since or now) if behind else None
 
-    def _compare(self, partition: int, positions: Mapping[int, int], answer: _Answer) -> bool:
-        """False if there was no answer: who cannot be asked serves nobody, and no other consumer would do better."""
+    def _end_of(self, answer: _Answer) -> int:
         try:
-            end = answer.result().offset
-        except KafkaException:
-            return False
-        if partition in positions and end > positions[partition]:
-            self._behind.setdefault(partition, (positions[partition], self._asked_at))
-        return True
+            return answer.result().offset
+        except KafkaException as error:
+            # Who cannot be asked serves nobody, and no other consumer would do better; but whom we ask may have stalled itself.
+            if error.args[0].code() in AWAY:
+                self.close()
+            return -1
 
-    def _ask(self, silent: list[int]) -> None:
-        if self._admin is not None:
-            self._admin.poll(0)  # lets it write its log
-        if silent:
-            if self._admin is None:
-                self._admin = self._settings.admin()
-            latest = cast(OffsetSpec, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-            wanted = {TopicPartition(self._topic, partition): latest for partition in silent}
-            asked = self._admin.list_offsets(wanted, isolation_level=self._level, request_timeout=ASK_SECONDS_MAX)
-            self._asked = {where.partition: answer for where, answer in asked.items()}
+    def _ask(self, positions: Mapping[int, int], now: float) -> None:
+        if self._asked or not positions:
+            return
+        if self._admin is None:
+            self._admin = self._settings.admin()
+        latest = cast(OffsetSpec, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(self._topic, partition): latest for partition in positions}
+        asked = self._admin.list_offsets(wanted, isolation_level=self._level, request_timeout=ASK_SECONDS_MAX)
+        self._asked, self._asked_at = {where.partition: answer for where, answer in asked.items()}, now
 
 
 def close_consumer(consumer: Consumer) -> None:

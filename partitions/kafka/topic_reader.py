@@ -123,14 +123,9 @@ class KafkaTopicReader:
     def _replace_stalled(self) -> None:
         """Have another consumer go on where this one stands still."""
         read = {partition: at for partition, at in self._positions.items() if partition not in self._paused}
-        stalled = self._stalls.find_stalled(read)
-        if not stalled or self._consumer is None:
+        if not self._stalls.is_stalled(read) or self._consumer is None:
             return
-        _log.warning(
-            "reader stalled; another takes its place",
-            topic=self._topic,
-            offsets={partition: read[partition] for partition in stalled},
-        )
+        _log.warning("reader stalled; another takes its place", topic=self._topic, offsets=read)
         close_consumer(self._consumer)
         self._consumer = None
         self._held.clear()  # none of it was taken

@@ -200,10 +200,10 @@ def test_who_is_out_of_the_group_and_gets_no_answer_from_it_joins_by_another_con
 ) -> None:
     monkeypatch.setattr(membership_module, "OUT_SECONDS", 3.0)
     # The first one knows of no broker that it could ask, as a client that librdkafka leaves without one.
-    nowhere = KafkaSettings("127.0.0.1:1", settings.hub).member()
+    nowhere = KafkaSettings("127.0.0.1:1", settings.hub).member(lambda _: None)
     consumers = iter([nowhere])
     make = KafkaSettings.member
-    monkeypatch.setattr(KafkaSettings, "member", lambda this: next(consumers, None) or make(this))
+    monkeypatch.setattr(KafkaSettings, "member", lambda this, hear: next(consumers, None) or make(this, hear))
     first, second = join(), join()
 
     until(lambda: len(first.partitions) == len(second.partitions) == PARTITIONS // 2, first, second)
@@ -213,3 +213,26 @@ def test_who_is_out_of_the_group_and_gets_no_answer_from_it_joins_by_another_con
     waited = time.monotonic() + 5.0  # who is in the group stays
     until(lambda: time.monotonic() > waited, first, second)
     assert quiet == [len(first.changes), len(second.changes)]
+
+
+@pytest.mark.kafka
+def test_who_fell_out_without_being_told_lets_go_of_what_it_had_and_joins_by_another_consumer(
+    join: Callable[..., Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client tells of its state in its statistics alone; patience grows until the group has had its time."""
+    monkeypatch.setattr(membership_module, "OUT_SECONDS", 0.05)
+    monkeypatch.setattr(membership_module, "OUT_SECONDS_MAX", 5.0)
+    alone = join()
+    until(lambda: len(alone.partitions) == PARTITIONS, alone)
+    assert isinstance(alone._membership, KafkaMembership)
+    membership, before = alone._membership, alone._membership._consumer
+    alone.changes.clear()
+
+    membership._hear(membership._lives - 1, '{"cgrp": {"state": "up", "join_state": "wait-join"}}')
+    assert membership._out_since is None  # what one that was given up tells says nothing of this one
+    membership._hear(membership._lives, '{"cgrp": {"state": "up", "join_state": "wait-join"}}')
+    until(lambda: membership._consumer is not before and bool(alone.changes), alone)
+    until(lambda: len(alone.partitions) == PARTITIONS, alone)
+
+    assert Lost(tuple(range(PARTITIONS))) == alone.changes[0]
+    assert membership._patience <= 5.0
