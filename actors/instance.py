@@ -116,14 +116,12 @@ class Draft:
         self.events_count += 1
         _APPLY[type(event)](self, event)
 
-    def take_delivery(self) -> "tuple[HistoryEvent, ...]":
-        """What the code sees in this turn; from here on the turn is a decided one."""
-        visible = tuple(self.undelivered)
+    def take_delivery(self) -> None:
+        """The code sees what was undelivered; from here on the turn is a decided one."""
         self.undelivered = Queue()
         self.delivering = True
         if self.status == Status.PENDING:
             self.status = Status.RUNNING
-        return visible
 
     def freeze(self, *, turns: int = 1) -> InstanceState:
         self.turns_count += turns

@@ -119,7 +119,7 @@ class Confirmation:
         # 2. Effects: sends, dispatch, cancellation.
         self._take_effect(confirmed)
         # 3. Replies.
-        self._reply(records, ended, confirmed[-1].place.offset)
+        self._reply(records, ended, confirmed[-1].offset)
 
     def _take_effect(self, confirmed: Sequence[Appended[Decided]]) -> None:
         for appended in confirmed:
@@ -145,8 +145,8 @@ class Confirmation:
                 touched[record.instance_id] = record
             self._fold(appended)
         ended = [header for record in touched.values() if (header := self._show(record)) is not None]
-        place = confirmed[-1].place
-        self._home.timers.confirm(fold.write(self._epoch.number, place.offset, place.previous, place.digest))
+        last = confirmed[-1]
+        self._home.timers.confirm(fold.write(self._epoch.number, last.offset, last.previous, last.digest))
         return ended
 
     def _fold(self, appended: Appended[Decided]) -> None:
@@ -156,7 +156,7 @@ class Confirmation:
             name, before, after = record.instance_id, record.before, record.after
             fold.take(Confirmed(name, appended.first_offset, record.format, record.body, record.encoded, before, after))
         elif record.checkpoint is not None:
-            whole = appended.first_offset == appended.place.offset
+            whole = appended.first_offset == appended.offset
             fold.take_checkpoint(appended.first_offset, record.checkpoint, names_base=whole)
         elif record.attempt is not None:
             fold.take_attempt(record.attempt)

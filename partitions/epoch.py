@@ -30,20 +30,14 @@ class EpochEnded(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the accepted log ends: its last offset, and the running digest before and after that record."""
+class Appended(Generic[T]):
+    """One record, or chain of parts, on its way: confirmed once all before it and its last part landed where they said. `offset` is
+    that of the last part, with the running digest before and after it."""
 
+    first_offset: int
     offset: int
     previous: bytes
     digest: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Appended(Generic[T]):
-    """One record, or chain of parts, on its way: confirmed once all before it and its last part landed where they said."""
-
-    first_offset: int
-    place: Place
     effect: T
 
 
@@ -116,8 +110,7 @@ class Epoch(Generic[T]):
             )
             value = encode_envelope(envelope)
             previous, self._digest = self._digest, extend_digest(self._digest, value)
-            place = Place(self.next_offset, previous, self._digest)
-            appended = Appended(first, place, effect)
+            appended = Appended(first, self.next_offset, previous, self._digest, effect)
             self._in_flight.append((self.next_offset, len(value), appended if part == len(pieces) - 1 else None))
             self._in_flight_bytes += len(value)
             self.next_offset += 1

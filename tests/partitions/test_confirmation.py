@@ -140,7 +140,7 @@ def _effects(confirmation: Confirmation, confirmed: Sequence[Appended[Decided]],
 
 def _replies(confirmation: Confirmation, confirmed: Sequence[Appended[Decided]], memory: dict[str, Any]) -> None:
     records = [appended.effect for appended in confirmed]
-    confirmation._reply(records, memory.get("ended", ()), confirmed[-1].place.offset)
+    confirmation._reply(records, memory.get("ended", ()), confirmed[-1].offset)
 
 
 STEPS: dict[str, Step] = {"store": _store, "effects": _effects, "replies": _replies}

@@ -73,8 +73,8 @@ class Ledger:
             self.epoch.send()
             self.epoch.take_confirmed()
         if self.last is not None:
-            place = self.last.place
-            self.fold.write(0, place.offset, place.previous, place.digest)
+            last = self.last
+            self.fold.write(0, last.offset, last.previous, last.digest)
 
 
 def content(store: Store) -> dict[bytes, bytes]:
@@ -111,7 +111,7 @@ def test_a_store_made_live_is_the_one_that_recovery_makes(seed: int, turns: int)
     anchors = [decode_anchor(kept.pop(ANCHOR)) for kept in (live, found) if ANCHOR in kept]
     if ledger.last is not None:
         assert anchors[0] == anchors[1]
-        assert offset == ledger.last.place.offset
+        assert offset == ledger.last.offset
     assert live == found
 
 

@@ -171,7 +171,8 @@ class _Turn:
         self.deciding = True
         if not may_decide(self.draft, self.body.time_ms):
             yield f"the code decided where it could see nothing new, was suspended, had ended or was not due ({self.draft.status.name})"
-        self.answered = frozenset(getattr(event, "task_id", NEVER) for event in self.draft.take_delivery())
+        self.answered = frozenset(getattr(event, "task_id", NEVER) for event in self.draft.undelivered)
+        self.draft.take_delivery()
 
     def _check_place(self, event: HistoryEvent) -> Iterator[str]:
         """Facts come first, decisions after them; after the end of an execution only another one comes."""
