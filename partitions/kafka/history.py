@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from threading import Thread
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
@@ -13,6 +12,7 @@ from .records import error_of, record_of
 from .refusals import concerns_reader, describe_refusal, is_refusal
 from .reports import Sent, SentQueue
 from .settings import KafkaSettings
+from .stalls import end_apart
 
 READ_RECORDS = 500
 IDLE_CONSUMERS_MAX = 2
@@ -80,9 +80,9 @@ class KafkaHistoryWriter:
 
 
 def let_go(producer: Producer) -> None:
-    """Purge a producer and end it on a thread of its own: joining its connections may take a while."""
+    """Purge a producer and end it."""
     producer.purge(blocking=False)
-    Thread(target=producer.close, name="perdure-kafka-close", daemon=True).start()
+    end_apart(producer.close)
 
 
 class TopicReads:

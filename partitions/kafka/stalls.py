@@ -8,7 +8,7 @@ is reason for another consumer, and ever more patience where that changes nothin
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from threading import Thread
 from typing import cast
@@ -106,11 +106,14 @@ class StallWatch:
         self._asked, self._asked_at = {where.partition: answer for where, answer in asked.items()}, now
 
 
+def end_apart(end: Callable[..., object], *arguments: object) -> None:
+    """End a client on a thread of its own: joining its connections may take a while, and one that stalls as long as it likes."""
+    Thread(target=end, args=arguments, name="perdure-kafka-close", daemon=True).start()
+
+
 def close_consumer(consumer: Consumer) -> None:
-    """End a consumer on a thread of its own: one that stalls may take its time."""
-    Thread(target=consumer.close, name="perdure-kafka-close", daemon=True).start()
+    end_apart(consumer.close)
 
 
 def close_admin(admin: AdminClient) -> None:
-    """The same for an admin client."""
-    Thread(target=admin.__exit__, args=(None, None, None), name="perdure-kafka-close", daemon=True).start()
+    end_apart(admin.__exit__, None, None, None)
