@@ -18,6 +18,7 @@ from .publisher import KafkaPublisher
 from .replies import KafkaReplies
 from .rights import Role
 from .settings import MESSAGE_BYTES_DEFAULT, RECORD_OVERHEAD_BYTES, KafkaSettings
+from .silence import Silence
 from .snapshots import KafkaSnapshots
 from .spares import SPARES_MAX, SpareProducers
 from .stalls import close_admin
@@ -53,8 +54,7 @@ class KafkaLog:
         self.publisher = KafkaPublisher(settings, idempotent=not client, letter_bytes_max=letter_bytes_max)
         self._settings = settings
         self._admin = admin
-        self._admin_heard_at = time.monotonic()
-        self._trim_timed_out = False
+        self._admin_silence = Silence()
         self._opened: HubDescription | None = None
         self._reads = TopicReads(settings)
         self.snapshots = KafkaSnapshots(settings, self._reads)
@@ -139,8 +139,7 @@ class KafkaLog:
         self._trim(self._settings.topics.history, partition, before)
 
     def _trim(self, topic: str, partition: int, before: int) -> None:
-        if self._trim_timed_out:
-            self._renew_admin()
+        self._renew_admin()
         futures = self._admin.delete_records(
             [TopicPartition(topic, partition, before)], request_timeout=self._settings.request_seconds_max
         )
@@ -149,21 +148,20 @@ class KafkaLog:
             """Trimmed again with the next checkpoint, so that a failure costs space only."""
             error = done.exception()
             if error is None:
-                self._admin_heard_at = time.monotonic()
+                self._admin_silence.break_off()
                 return
-            self._trim_timed_out = isinstance(error, KafkaException) and error.args[0].code() in AWAY
+            if isinstance(error, KafkaException) and error.args[0].code() in AWAY:
+                self._admin_silence.note_timeout(self._settings.request_seconds_max)
             _log.warning("topic not trimmed", topic=topic, partition=partition, error=str(error))
 
         for future in futures.values():
             future.add_done_callback(hear)
 
     def _renew_admin(self) -> None:
-        """Ask another client from now on, where this one had an answer to nothing for long: it may have stalled (stalls.py). One that has
-        just been made needs time to find the brokers."""
-        now, self._trim_timed_out = time.monotonic(), False
-        if now - self._admin_heard_at > self._settings.request_seconds_max:
+        """Ask another client from now on, where this one may have stalled."""
+        if self._admin_silence.is_stalled:
             close_admin(self._admin)
-            self._admin, self._admin_heard_at = self._settings.admin(), now
+            self._admin, self._admin_silence = self._settings.admin(), Silence()
 
     def check_identity(self) -> None:
         if self._opened is None:
@@ -172,9 +170,10 @@ class KafkaLog:
             try:
                 check_same_topics(settings, self._admin, self._opened)
             except LogUnavailable:
+                self._admin_silence.note_timeout(self._settings.request_seconds_max)
                 self._renew_admin()
                 raise
-        self._admin_heard_at = time.monotonic()
+        self._admin_silence.break_off()
 
     def read_clock_ms(self) -> int:
         with self._reads.patience.asking() as settings:

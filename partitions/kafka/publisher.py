@@ -15,6 +15,7 @@ from .records import error_of
 from .reply_producer import ReplyProducer
 from .reports import Sent, SentQueue
 from .settings import KafkaSettings
+from .silence import Silence
 
 _log = structlog.get_logger("perdure.kafka")
 Headers = Sequence[tuple[str, bytes]]
@@ -31,8 +32,7 @@ class KafkaPublisher:
         self._letter_bytes_max = letter_bytes_max
         self._idempotent = idempotent
         self._producer = self._make_producer()
-        self._stalled = False
-        self._delivered_at = time.monotonic()
+        self._silence = Silence()
         self._replies = ReplyProducer(settings)
         # So that a queue and the client have the same order.
         self._lock = Lock()
@@ -99,11 +99,10 @@ class KafkaPublisher:
 
     def _judge(self, sent: Sent) -> None:
         """Nothing was delivered while a record ran out of time: where only its partition is away others are."""
-        now = time.monotonic()
         if sent.report is not None and sent.report.error is None:
-            self._delivered_at = now
+            self._silence.break_off()
         elif sent.timed_out:
-            self._stalled |= now - self._delivered_at >= self._settings.delivery_seconds_max
+            self._silence.note_timeout(self._settings.delivery_seconds_max)
 
     def close(self) -> None:
         let_go(self._producer)
@@ -132,7 +131,7 @@ class KafkaPublisher:
                 sent.fail(error_of(error))
 
     def _produce(self, *arguments: Any, **options: Any) -> None:
-        if self._stalled:
+        if self._silence.is_stalled:
             # Where the brokers were away it may never hear of them again (stalls.py).
             self._replace("producer stalled; another takes its place")
         try:
@@ -151,8 +150,7 @@ class KafkaPublisher:
     def _replace(self, why: str) -> None:
         """All that the old one had is reported as failed. An idempotent one that cannot vouch for its order any more has ended for good."""
         _log.error(why, hub=self._settings.hub)
-        self._stalled, self._delivered_at = False, time.monotonic()
-        old, self._producer = self._producer, self._make_producer()
+        old, self._producer, self._silence = self._producer, self._make_producer(), Silence()
         old.purge()
         old.flush(1.0)
         let_go(old)

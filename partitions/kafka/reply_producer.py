@@ -16,6 +16,7 @@ from .history import let_go
 from .parts import split
 from .records import error_of
 from .settings import KafkaSettings
+from .silence import Silence
 
 _log = structlog.get_logger("perdure.kafka")
 
@@ -27,8 +28,7 @@ class ReplyProducer:
         self._settings = settings
         self._topic = settings.topics.replies
         self._producer: Producer | None = None
-        self._stalled = False
-        self._delivered_at = time.monotonic()
+        self._silence = Silence()
 
     def publish(self, partition: int, key: str, value: bytes) -> None:
         """Send a reply, of which nobody waits to hear. Raises BufferFull."""
@@ -53,12 +53,10 @@ class ReplyProducer:
         while not told and (left := deadline - time.monotonic()) > 0:
             producer.poll(left)
         answer = told[0] if told else None
-        if isinstance(answer, tuple):
-            self._delivered_at = time.monotonic()
-        else:
-            self._note_silence(self._settings.request_seconds_max)
         if not isinstance(answer, tuple):
+            self._silence.note_timeout(self._settings.request_seconds_max)
             raise unavailable(self._settings, "no answer" if answer is None else answer.str())
+        self._silence.break_off()
         return answer[1]
 
     def poll(self) -> None:
@@ -78,21 +76,16 @@ class ReplyProducer:
 
     def _hear(self, error: KafkaError | None, _: Message) -> None:
         if error is None:
-            self._delivered_at = time.monotonic()
+            self._silence.break_off()
         elif error.code() == KafkaError._MSG_TIMED_OUT:
-            self._note_silence(self._settings.delivery_seconds_max)
-
-    def _note_silence(self, seconds: float) -> None:
-        """One that has just been made needs time to find the brokers."""
-        self._stalled |= time.monotonic() - self._delivered_at >= seconds
+            self._silence.note_timeout(self._settings.delivery_seconds_max)
 
     def _produce(self, *arguments: Any, **options: Any) -> Producer:
-        if self._stalled:
+        if self._silence.is_stalled:
             # Where the brokers were away it may never hear of them again (stalls.py).
             self.close()
         if self._producer is None:
-            self._producer = self._settings.producer(idempotent=False)
-            self._stalled, self._delivered_at = False, time.monotonic()
+            self._producer, self._silence = self._settings.producer(idempotent=False), Silence()
         try:
             self._producer.produce(self._topic, *arguments, **options)
         except BufferError:

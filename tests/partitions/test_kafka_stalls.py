@@ -169,7 +169,7 @@ def test_replies_and_the_brokers_clock_outlive_a_stalled_producer(
     replies = hasty.publisher._replies
     replies._producer = nowhere.producer(idempotent=False)
     replies.publish(0, "client", b"lost")
-    until(lambda: replies.poll() is None and replies._stalled)
+    until(lambda: replies.poll() is None and replies._silence.is_stalled)
     replies.publish(0, "client", b"answered anew")
     replies.flush(10)
     assert [b"answered anew"] == read_all(settings, settings.topics.replies, 0)
