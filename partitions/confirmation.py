@@ -20,7 +20,7 @@ from perdure.schemas.records import FIRST_LEVEL, Checkpoint, RecordKind, Send, T
 
 from .activities import ActivityResult, ActivityTask
 from .epoch import Appended, Epoch
-from .header import InstanceHeader, header_of, read_header
+from .header import InstanceHeader, encode_standing, header_of, read_header, stands
 from .holdings import Holdings
 from .index import index_changes, read_held
 from .instances import Slot
@@ -171,10 +171,14 @@ class Confirmation:
         slot = record.slot
         assert slot is not None
         old = slot.header
+        if old is not None and record.after is not None and slot.held is None and stands(old, record.after):
+            slot.standing = slot.standing or encode_standing(old)
+            self._home.fold.show_progress(slot.standing, record.after)
+            return None
         held = (slot.held.kind, slot.held.reason) if slot.held is not None else ("", "")
         new = header_of(record.after, *held) if record.after is not None else None
-        self._home.fold.show(record.instance_id, slot.header, new)
-        slot.header = new
+        self._home.fold.show(record.instance_id, old, new)
+        slot.show(new)
         if new is None:
             self._home.instances.drop(slot)
             return None
@@ -333,7 +337,7 @@ class Confirmation:
         held = (slot.held.kind, slot.held.reason) if slot.held is not None else ("", "")
         new = header_of(slot.state, *held)
         self._home.store.write(index_changes(slot.header, new))
-        slot.header = new
+        slot.show(new)
 
     def stranded_tasks(self, slot: Slot) -> Lost:
         """Activities of a held instance that nobody runs because nobody knew them; tried again when it is resumed."""

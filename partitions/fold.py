@@ -13,7 +13,7 @@ from perdure.schemas.codec import decode_turn
 from perdure.schemas.events import ExecutionStarted
 from perdure.schemas.records import CarriedHistory, Checkpoint, Claim
 
-from .header import InstanceHeader
+from .header import InstanceHeader, progress_change
 from .index import index_changes
 from .instances import execution_part
 from .keys import ANCHOR, CHECKPOINT, checkpoint_key, end_of, outbox_key, parse_checkpoint_key
@@ -111,6 +111,11 @@ class Fold:
         """State what readers see of an instance after this batch; the first `old` and the last `new` count."""
         first = self._headers.get(instance_id)
         self._headers[instance_id] = (first[0] if first is not None else old, new)
+
+    def show_progress(self, standing: bytes, state: InstanceState) -> None:
+        """State that of an instance which this batch shows only once nothing but its progress has changed."""
+        key, value = progress_change(standing, state)
+        self._changes[key] = value
 
     def write(self, epoch: int, offset: int, previous: bytes, digest: bytes) -> list[Change]:
         """Write the batch with the place that it brings the store to (R5); return what was written."""

@@ -1,4 +1,8 @@
-"""The header of an instance: all that `get` and `list` show of it, without its history."""
+"""The header of an instance: all that `get` and `list` show of it, without its history.
+
+Its *progress* is what every turn moves: when it was updated, how many events and turns there are. All the rest is its *standing*, which
+few turns change, so that few have to encode it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import field, replace
@@ -16,7 +20,7 @@ from perdure.schemas.frozen import dataclass
 from .keys import ended_key
 from .ports import Change, Store, StoreCorrupt
 
-HEADER_FORMAT = 1
+HEADER_FORMAT = 2
 # A longer input is stored beside the header, once, so that no turn writes it again.
 INPUT_INLINE_BYTES_MAX = 512
 
@@ -130,16 +134,41 @@ def read_header(store: Store, instance_id: str) -> InstanceHeader | None:
     return replace(header, input=beside)
 
 
+def stands(header: InstanceHeader, state: InstanceState) -> bool:
+    """Whether a header's progress is all that differs from that of an instance in `state`, which is not held."""
+    return (
+        not state.status.terminal
+        and header.status == state.visible_status
+        and header.execution_id == state.started.execution_id
+        and header.custom_status == state.custom_status
+        and not header.held_kind
+        and not state.unknown_kind
+    )
+
+
+def progress_change(standing: bytes, state: InstanceState) -> Change:
+    """What to write of an instance in `state` where its standing is as it was."""
+    value = _join(state.updated_at_ms, state.events_count, state.turns_count, standing)
+    return header_key(state.instance_id), value
+
+
 def encode_header(header: InstanceHeader) -> bytes:
     """The header as the store keeps it: a local format, the version first; without an input that is too long for it."""
+    return _join(header.updated_ms, header.history_events, header.turns, encode_standing(header))
+
+
+def _join(updated_ms: int, events: int, turns: int, standing: bytes) -> bytes:
+    return b"[%d,%d,%d,%d,%b" % (HEADER_FORMAT, updated_ms, events, turns, standing)
+
+
+def encode_standing(header: InstanceHeader) -> bytes:
+    """All of a header but its progress, as the end of a JSON array."""
     inline = len(header.input) <= INPUT_INLINE_BYTES_MAX
     return orjson.dumps(
         [
-            HEADER_FORMAT,
             header.name,
             int(header.status),
             header.created_ms,
-            header.updated_ms,
             header.execution_id,
             header.generation,
             header.input.decode() if inline else None,
@@ -150,10 +179,8 @@ def encode_header(header: InstanceHeader) -> bytes:
             header.parent_instance_id,
             header.held_kind,
             header.held_reason,
-            header.history_events,
-            header.turns,
         ]
-    )
+    )[1:]
 
 
 def decode_header(instance_id: str, value: bytes) -> tuple[InstanceHeader, bool]:
@@ -167,32 +194,38 @@ def decode_header(instance_id: str, value: bytes) -> tuple[InstanceHeader, bool]
 def _decode_header(instance_id: str, fields: list[Any]) -> tuple[InstanceHeader, bool]:
     if fields[0] != HEADER_FORMAT:
         raise ValueError(f"format {fields[0]}; this build reads {HEADER_FORMAT}")
+    _, updated_ms, events, turns, name, status, created_ms, *rest = fields
+    execution_id, generation, input_, result, failure, custom_status, tags, parent, held_kind, held_reason = rest
     header = InstanceHeader(
         instance_id,
-        fields[1],
-        Status(fields[2]),
-        fields[3],
-        fields[4],
-        fields[5],
-        fields[6],
-        NULL if fields[7] is None else fields[7].encode(),
-        _payload(fields[8]),
-        _failure(fields[9]),
-        _payload(fields[10]),
-        fields[11] or NO_TAGS,
-        *fields[12:],
+        name,
+        Status(status),
+        created_ms,
+        updated_ms,
+        execution_id,
+        generation,
+        NULL if input_ is None else input_.encode(),
+        _payload(result),
+        _failure(failure),
+        _payload(custom_status),
+        tags or NO_TAGS,
+        parent,
+        held_kind,
+        held_reason,
+        events,
+        turns,
     )
     for at, kind in _KINDS:
         if not isinstance(fields[at], kind):
             raise TypeError(f"field {at}: {fields[at]!r:.60}")
-    return header, fields[7] is not None
+    return header, input_ is not None
 
 
 # What is shown without being looked at again.
 _KINDS = (
-    *((at, int) for at in (3, 4, 6, 15, 16)),
-    *((at, str) for at in (1, 5, 12, 13, 14)),
-    (11, dict | int),
+    *((at, int) for at in (1, 2, 3, 6, 8)),
+    *((at, str) for at in (4, 7, 14, 15, 16)),
+    (13, dict | int),
 )
 
 

@@ -57,10 +57,10 @@ class SlotBounds:
 
 
 class Slot:
-    """One instance on the tip. `state` is None where there is none; `header` is what the store has of it; `bytes` are those of the
-    execution's history, which is about what it takes in memory."""
+    """One instance on the tip. `state` is None where there is none; `header` is what the store has of it, but for its progress, and
+    `standing` that as bytes, once they are needed; `bytes` are those of the execution's history, which is about what it takes in memory."""
 
-    __slots__ = ("_watch", "bytes", "executor", "header", "held", "instance_id", "state", "unconfirmed")
+    __slots__ = ("_watch", "bytes", "executor", "header", "held", "instance_id", "standing", "state", "unconfirmed")
 
     def __init__(
         self, instance_id: str, state: InstanceState | None, header: InstanceHeader | None, watch: Watch = unwatched
@@ -69,10 +69,15 @@ class Slot:
         self.instance_id = instance_id
         self.state = state
         self.bytes = 0
-        self.header = header
+        self.show(header)
         self.executor: Executor | None = None
         self.held: InstanceHeld | None = None
         self.unconfirmed: deque[Unconfirmed] = deque()
+
+    def show(self, header: InstanceHeader | None) -> None:
+        """The store has this header of it now."""
+        self.header = header
+        self.standing = b""
 
     def close(self) -> None:
         """Let the live code go. It may do anything on its way out, so it is watched as in a turn."""

@@ -134,7 +134,7 @@ class Anchor:
     digest: bytes
 
 
-STORE_FORMAT = 4
+STORE_FORMAT = 5
 
 
 def encode_anchor(anchor: Anchor, state: PartitionState) -> bytes:

@@ -249,19 +249,25 @@ def _shown(value: bytes) -> tuple[tuple[Any, ...], bool]:
     def failure(parts: Any) -> Any:
         return None if parts is None else [*parts[:3], failure(parts[3]), parts[4]]
 
+    _, updated_ms, events, turns, name, status, created_ms, execution_id, generation, input_, *rest = fields
+    result, failed, custom_status, tags, parent, held_kind, _ = rest
     shown = (
-        fields[1],
-        Status(fields[2]).name,
-        *fields[3:7],
-        None if fields[7] is None else fields[7].encode(),
-        payload(fields[8]),
-        failure(fields[9]),
-        payload(fields[10]),
-        fields[11] or {},
-        fields[12],
-        *fields[15:17],
+        name,
+        Status(status).name,
+        created_ms,
+        updated_ms,
+        execution_id,
+        generation,
+        None if input_ is None else input_.encode(),
+        payload(result),
+        failure(failed),
+        payload(custom_status),
+        tags or {},
+        parent,
+        events,
+        turns,
     )
-    return shown, bool(fields[13])
+    return shown, bool(held_kind)
 
 
 def index_of(life: Life, *, held: bool) -> set[bytes]:

@@ -14,15 +14,20 @@ from perdure.partitions.header import (
     InstanceHeader,
     decode_header,
     encode_header,
+    encode_standing,
+    header_key,
     header_of,
     header_view,
+    progress_change,
     read_header,
+    stands,
 )
 from perdure.partitions.index import ListQuery, decode_list_query, index_changes, list_instances
 from perdure.partitions.memory.store import MemoryStores
 from perdure.partitions.ports import Store
 from perdure.partitions.rocksdb import RocksStores
 from perdure.schemas.events import ExecutionStarted, Failure, Parent, Status
+from tests.actors.lives import NAME, Life
 
 CREATED = InstanceHeader("order-1", "ship", Status.RUNNING, 1_000, 1_000, "7-1")
 
@@ -199,6 +204,27 @@ FULL = InstanceHeader(
 
 def test_a_header_survives_its_encoding() -> None:
     assert (FULL, True) == decode_header("a", encode_header(FULL))
+
+
+@given(st.integers(0, 1 << 32), st.integers(2, 20))
+@settings(max_examples=300)
+def test_where_a_header_stands_only_its_progress_is_written_and_elsewhere_something_else_differs(
+    seed: int, turns: int
+) -> None:
+    life = Life(seed)
+    for _ in range(turns):
+        lived = life.live()
+        before, after = lived.before, lived.turn.state
+        if before is None or after is None:
+            continue
+        old, new = header_of(before), header_of(after)
+        moved = replace(old, updated_ms=new.updated_ms, history_events=new.history_events, turns=new.turns)
+        assert stands(old, after) == (moved == new and not new.status.terminal and not new.held_kind)
+        assert not stands(replace(old, held_kind="nondeterminism"), after)
+        assert not stands(old, replace(after, unknown_kind=99))
+        if stands(old, after):
+            key, value = progress_change(encode_standing(old), after)
+            assert (key, new, True) == (header_key(NAME), *decode_header(NAME, value or b""))
 
 
 def test_the_view_shows_payloads_as_they_were_and_times_as_text() -> None:
