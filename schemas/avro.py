@@ -5,17 +5,15 @@ Rule of this file: a schema that shipped is never changed, only followed by one 
 
 import json
 from functools import cache
-from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
-from fastavro import parse_schema, schemaless_reader
+from fastavro import parse_schema
 from fastavro.repository.base import AbstractSchemaRepository
 from fastavro.schema import load_schema
 
 NAMESPACE = "perdure"
 _FOLDER = Path(__file__).parent
-_REFUSALS = (EOFError, IndexError, KeyError, TypeError, ValueError, OverflowError, MemoryError)
 
 
 class WireError(Exception):
@@ -50,23 +48,6 @@ class RecordSchema:
         self.parsed = cast("dict[str, Any]", parse_schema(schema, self.named))
         self.name = str(schema["name"]).rpartition(".")[2]
         self.fields = [str(field["name"]) for field in self.parsed["fields"]]
-
-    def read(self, data: bytes) -> dict[str, Any]:
-        """Decode exactly one record: bytes left over are an error."""
-        source = BytesIO(data)
-        try:
-            datum: dict[str, Any] = schemaless_reader(source, self.parsed, None)  # type: ignore[assignment]
-        except _REFUSALS as error:
-            raise WireError(
-                self.name, "an Avro record", f"{_tell(error)} at byte {source.tell()} of {len(data)}"
-            ) from error
-        if source.tell() != len(data):
-            raise WireError(self.name, f"{source.tell()} bytes", f"{len(data)} bytes")
-        return datum
-
-
-def _tell(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 class _Levels(AbstractSchemaRepository):

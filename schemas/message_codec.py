@@ -25,6 +25,7 @@ from .messages import (
     TaskResult,
     Terminate,
 )
+from .reader import make_decode
 from .record_codec import strip_mark
 from .shapes import shape_of
 from .writer import Encode, make_encode
@@ -46,6 +47,7 @@ _TRAVELLING: tuple[type[Any], ...] = (
 )
 _SCHEMAS = {cls.KIND: (cls, shipped(cls.__name__, 1)) for cls in _TRAVELLING}
 _ENCODES: dict[type[Any], Encode] = {cls: make_encode(schema) for cls, schema in _SCHEMAS.values()}
+_DECODES = {kind: shape_of(cls).decoder(schema) for kind, (cls, schema) in _SCHEMAS.items()}
 _INBOUND = shipped("Inbound", 1)
 _REPLY = shipped("Reply", 1)
 
@@ -66,7 +68,9 @@ def _encode_body(inbound: Inbound) -> bytes:
 
 
 _encode_inbound = make_encode(_INBOUND, mark=INBOX_MARK, gets={"kind": attrgetter("body.KIND"), "body": _encode_body})
+_decode_inbound = make_decode(_INBOUND, makes={"Origin": Origin, "ReplyTo": ReplyTo})
 _encode_reply = make_encode(_REPLY, mark=REPLY_MARK)
+_decode_reply = shape_of(Reply).decoder(_REPLY)
 
 
 def encode_inbound(inbound: Inbound) -> bytes:
@@ -75,21 +79,21 @@ def encode_inbound(inbound: Inbound) -> bytes:
 
 def decode_inbound(value: bytes) -> Inbound:
     """Raises UnreadableBody where only the body is at fault, else WireError."""
-    datum = _INBOUND.read(strip_mark(value, INBOX_MARK, "inbox message"))
-    origin = None if datum["origin"] is None else Origin(**datum["origin"])
-    reply_to = None if datum["reply_to"] is None else ReplyTo(**datum["reply_to"])
+    datum = _decode_inbound(strip_mark(value, INBOX_MARK, "inbox message"))
     try:
         body = _decode_body(datum["kind"], datum["body"])
     except WireError as error:
-        raise UnreadableBody(error, origin) from error
-    return Inbound(datum["instance_id"], body, datum["request_id"], origin, reply_to, datum["forwards"])
+        raise UnreadableBody(error, datum["origin"]) from error
+    return Inbound(
+        datum["instance_id"], body, datum["request_id"], datum["origin"], datum["reply_to"], datum["forwards"]
+    )
 
 
 def _decode_body(kind: int, data: bytes) -> Body:
-    if kind not in _SCHEMAS:
-        raise WireError("inbox message", f"a kind among {sorted(_SCHEMAS)}", str(kind))
-    cls, schema = _SCHEMAS[kind]
-    body: Body = shape_of(cls).read(schema, data)
+    decode = _DECODES.get(kind)
+    if decode is None:
+        raise WireError("inbox message", f"a kind among {sorted(_DECODES)}", str(kind))
+    body: Body = decode(data)
     return body
 
 
@@ -98,4 +102,4 @@ def encode_reply(reply: Reply) -> bytes:
 
 
 def decode_reply(value: bytes) -> Reply:
-    return shape_of(Reply).read(_REPLY, strip_mark(value, REPLY_MARK, "reply"))
+    return _decode_reply(strip_mark(value, REPLY_MARK, "reply"))

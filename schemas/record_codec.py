@@ -6,10 +6,11 @@ that ever shipped and raises UnknownFormat on the others (R12).
 """
 
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from .avro import RecordSchema, UnknownFormat, WireError, shipped
+from .avro import UnknownFormat, WireError, shipped
 from .events import HistoryEvent
+from .reader import make_decode
 from .records import (
     DIGEST_BYTES,
     FIRST_LEVEL,
@@ -17,17 +18,14 @@ from .records import (
     CarriedHistory,
     Checkpoint,
     Claim,
-    Cursor,
     Envelope,
     LevelRaised,
     RecordKind,
-    Send,
     SnapshotManifest,
-    SourceMark,
     TurnBody,
 )
 from .shapes import shape_of
-from .vocabulary import VOCABULARY, Vocabulary
+from .vocabulary import TURN_FORMATS, VOCABULARY, Vocabulary
 from .writer import encode_bytes, make_encode
 
 T = TypeVar("T")
@@ -37,7 +35,7 @@ CHUNK_MARK = b"\xd4"
 
 # A new format of a body is a new line here and a schema in v<level>/ beside the old one.
 FORMATS: dict[type[Any], tuple[int, ...]] = {
-    TurnBody: (1,),
+    TurnBody: TURN_FORMATS,
     Claim: (1,),
     Checkpoint: (1,),
     CarriedHistory: (1,),
@@ -55,14 +53,15 @@ BODIES: dict[int, type[Any]] = {
     RecordKind.ATTEMPT: Attempt,
 }
 _SCHEMAS = {(cls, level): shipped(cls.__name__, level) for cls, levels in FORMATS.items() for level in levels}
-_TURNS = {level: _SCHEMAS[TurnBody, level] for level in FORMATS[TurnBody]}
 _ENCODES = {key: make_encode(schema) for key, schema in _SCHEMAS.items() if key[0] is not TurnBody}
+_DECODES = {key: shape_of(key[0]).decoder(schema) for key, schema in _SCHEMAS.items() if key[0] is not TurnBody}
 _ENVELOPE = shipped("Envelope", 1)
 _encode_envelope = make_encode(_ENVELOPE, mark=HISTORY_MARK)
-_read_envelope = shape_of(Envelope).reader(_ENVELOPE)
+_decode_envelope = shape_of(Envelope).decoder(_ENVELOPE)
 _MANIFEST = shipped("SnapshotManifest", 1)
 _encode_manifest = make_encode(_MANIFEST, mark=MANIFEST_MARK)
-_CHUNK = shipped("SnapshotChunk", 1)
+_decode_manifest = shape_of(SnapshotManifest).decoder(_MANIFEST)
+_decode_chunk = make_decode(shipped("SnapshotChunk", 1))
 
 
 def format_of(kind: int, level: int) -> int:
@@ -85,7 +84,7 @@ def encode_envelope(envelope: Envelope) -> bytes:
 
 
 def decode_envelope(value: bytes) -> Envelope:
-    return _read_envelope(strip_mark(value, HISTORY_MARK, "history record"))
+    return _decode_envelope(strip_mark(value, HISTORY_MARK, "history record"))
 
 
 def strip_mark(value: bytes, mark: bytes, where: str) -> bytes:
@@ -100,23 +99,10 @@ def encode_turn(turn: TurnBody, vocabulary: Vocabulary = VOCABULARY) -> bytes:
 
 
 def decode_turn(body: bytes, format: int, vocabulary: Vocabulary = VOCABULARY) -> TurnBody:  # noqa: A002
-    schema = _TURNS.get(format)
-    if schema is None:
+    decode = vocabulary.decode_turn.get(format)
+    if decode is None:
         raise UnknownFormat(RecordKind.TURN, format)
-    datum = schema.read(body)
-    decode_event = vocabulary.decode_event
-    return TurnBody(
-        datum["time_ms"],
-        tuple(datum["consumed"]),
-        datum["inbox_mark"],
-        tuple(datum["locals"]),
-        datum["decided"],
-        tuple([decode_event(event["kind"], event["body"]) for event in datum["events"]]),
-        tuple([Send(**send) for send in datum["sends"]]),
-        tuple([Cursor(**cursor) for cursor in datum["cursors"]]),
-        tuple([SourceMark(**mark) for mark in datum["sources"]]),
-        datum["released"],
-    )
+    return decode(body)
 
 
 def encode_claim(claim: Claim) -> bytes:
@@ -156,7 +142,7 @@ def encode_manifest(manifest: SnapshotManifest) -> bytes:
 
 
 def decode_manifest(value: bytes) -> SnapshotManifest:
-    return shape_of(SnapshotManifest).read(_MANIFEST, strip_mark(value, MANIFEST_MARK, "snapshot manifest"))
+    return _decode_manifest(strip_mark(value, MANIFEST_MARK, "snapshot manifest"))
 
 
 def encode_chunk(data: bytes) -> bytes:
@@ -165,7 +151,7 @@ def encode_chunk(data: bytes) -> bytes:
 
 
 def decode_chunk(value: bytes) -> bytes:
-    data: bytes = _CHUNK.read(strip_mark(value, CHUNK_MARK, "snapshot chunk"))["data"]
+    data: bytes = _decode_chunk(strip_mark(value, CHUNK_MARK, "snapshot chunk"))["data"]
     return data
 
 
@@ -187,15 +173,11 @@ def decode_event(kind: int, body: bytes, vocabulary: Vocabulary = VOCABULARY) ->
     return vocabulary.decode_event(kind, body)
 
 
-def _schema(kind: int, format: int) -> RecordSchema:  # noqa: A002
-    if not knows_format(kind, format):
-        raise UnknownFormat(kind, format)
-    return _SCHEMAS[BODIES[kind], format]
-
-
 def _encode(kind: int, body: Any, level: int) -> bytes:
     return _ENCODES[BODIES[kind], format_of(kind, level)](body)
 
 
 def _decode(cls: type[T], kind: int, body: bytes, format: int) -> T:  # noqa: A002
-    return shape_of(cls).read(_schema(kind, format), body)
+    if not knows_format(kind, format):
+        raise UnknownFormat(kind, format)
+    return cast("T", _DECODES[cls, format](body))

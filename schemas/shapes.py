@@ -16,12 +16,12 @@ A failure is flat on the wire, because a decoder that follows a million nested c
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from enum import IntEnum
-from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Generic, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from .avro import RecordSchema, WireError
 from .events import NO_TAGS, Failure
+from .reader import make_decode
 from .writer import FAILURE_LINKS_MAX
 
 T = TypeVar("T")
@@ -39,46 +39,28 @@ class Shape(Generic[T]):
         self._names = [field.name for field in fields(cast("Any", cls))]
         converts = [(name, _convert(hints[name])) for name in self._names]
         self._cls = cls
-        self._converts = tuple((name, convert) for name, convert in converts if convert is not None)
+        self._converts = {name: convert for name, convert in converts if convert is not None}
 
     def make(self, datum: dict[str, Any]) -> T:
         """The value of an Avro datum, which is used up. Raises ValueError where no such value exists."""
-        for name, convert in self._converts:
+        for name, convert in self._converts.items():
             if name in datum:
                 datum[name] = convert(datum[name])
         return self._cls(**datum)
 
-    def read(self, schema: RecordSchema, data: bytes) -> T:
-        """The value in `data`, written with `schema`."""
-        datum = schema.read(data)
-        try:
-            return self.make(datum)
-        except ValueError as error:
-            raise WireError(schema.name, f"values of {self._cls.__name__}", str(error)) from error
+    def decoder(self, schema: RecordSchema) -> Callable[[bytes], T]:
+        """What reads values of this class, written with `schema`. It raises WireError."""
+        if schema.fields == self._names:
+            return make_decode(schema, makes={schema.name: self._cls}, converts=self._converts)
+        decode = make_decode(schema)
 
-    def reader(self, schema: RecordSchema) -> Callable[[bytes], T]:
-        """`read` for what is read often. Where the schema has all fields in order they are given by place, which is
-        cheaper."""
-        if schema.fields != self._names:
-            return partial(self.read, schema)
-        cls, converts, read = self._cls, self._converts, schema.read
-
-        def read_as_it_is(data: bytes) -> T:
+        def decode_older(data: bytes) -> T:
             try:
-                return cls(*read(data).values())
+                return self.make(decode(data))
             except ValueError as error:
-                raise WireError(schema.name, f"values of {cls.__name__}", str(error)) from error
+                raise WireError(schema.name, f"values of {self._cls.__name__}", str(error)) from error
 
-        def read_in_order(data: bytes) -> T:
-            datum = read(data)
-            try:
-                for name, convert in converts:
-                    datum[name] = convert(datum[name])
-                return cls(*datum.values())
-            except ValueError as error:
-                raise WireError(schema.name, f"values of {cls.__name__}", str(error)) from error
-
-        return read_in_order if converts else read_as_it_is
+        return decode_older
 
 
 _SHAPES: dict[type[Any], Shape[Any]] = {}

@@ -11,12 +11,17 @@ from typing import Any, get_args
 
 from .avro import RecordSchema, WireError, shipped
 from .events import HistoryEvent, UnknownEvent
+from .reader import make_decode
+from .records import Cursor, Send, SourceMark, TurnBody
 from .shapes import shape_of
 from .writer import Encode, encode_bytes, encode_long, make_encode
 
 LEVELS: Mapping[int, tuple[type[Any], ...]] = MappingProxyType(
     {1: tuple(cls for cls in get_args(HistoryEvent) if cls is not UnknownEvent)}
 )
+
+TURN_FORMATS = (1,)
+"""The formats in which the body of a turn was ever written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +38,13 @@ class EventKind:
 def event_kind(cls: type[Any], *, level: int, schema: RecordSchema | None = None) -> EventKind:
     """The kind of `cls`, a dataclass with a KIND, whose schema is in v<level>/ unless given."""
     schema = schema or shipped(cls.__name__, level)
-    return EventKind(cls.KIND, level, cls, make_encode(schema), shape_of(cls).reader(schema))
+    return EventKind(cls.KIND, level, cls, make_encode(schema), shape_of(cls).decoder(schema))
 
 
 class Vocabulary:
     """The events that a build knows. Immutable; reads all of them, writes those up to `level`."""
 
-    __slots__ = ("_by_class", "_by_number", "_kinds", "_levels", "encode_turn", "level")
+    __slots__ = ("_by_class", "_by_number", "_kinds", "_levels", "decode_turn", "encode_turn", "level")
 
     def __init__(self, kinds: Iterable[EventKind], level: int) -> None:
         self._kinds = tuple(sorted(kinds, key=lambda kind: (kind.level, kind.number)))
@@ -50,6 +55,15 @@ class Vocabulary:
         # Where a class has several numbers, the newest that may be written wins.
         self._by_class = {kind.cls: kind for kind in self._kinds if kind.level <= level}
         self.encode_turn = make_encode(shipped("TurnBody", level), encodes={"TurnEvent": self._encode_in_turn})
+        makes = {cls.__name__: cls for cls in (TurnBody, Send, Cursor, SourceMark)}
+        self.decode_turn: Mapping[int, Callable[[bytes], TurnBody]] = {
+            format_: make_decode(
+                shipped("TurnBody", format_),
+                makes={**makes, "TurnEvent": self.decode_event},
+                converts=dict.fromkeys(("consumed", "locals", "events", "sends", "cursors", "sources"), tuple),
+            )
+            for format_ in TURN_FORMATS
+        }
 
     @property
     def kinds(self) -> tuple[EventKind, ...]:

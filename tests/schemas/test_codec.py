@@ -16,6 +16,7 @@ from perdure.schemas import messages as ms
 from perdure.schemas import records as rc
 from perdure.schemas.avro import RecordSchema, UnknownFormat, WireError, shipped
 from perdure.schemas.events import ExecutionResumed, Failure, TaskCompleted, TaskFailed, TimerFired, UnknownEvent
+from perdure.schemas.reader import make_decode
 from perdure.schemas.record_codec import BODIES, FORMATS
 from perdure.schemas.writer import FAILURE_LINKS_MAX, make_encode
 from tests.fuzzing import fuzzed
@@ -86,9 +87,61 @@ def test_the_bytes_are_those_that_fastavro_writes(cls: type[Any], data: st.DataO
     written = make_encode(schema)(data.draw(any_of(cls)))
     sink = BytesIO()
 
-    fastavro.schemaless_writer(sink, schema.parsed, schema.read(written), strict=True)
+    fastavro.schemaless_writer(sink, schema.parsed, make_decode(schema)(written), strict=True)
 
     assert sink.getvalue() == written
+
+
+@pytest.mark.parametrize("cls", [*EVENTS, *TRAVELLING, *RECORDS, rc.Envelope, rc.SnapshotManifest, ms.Reply])
+@given(data=st.data())
+@fuzzed(60)
+def test_what_is_read_of_damaged_bytes_fastavro_reads_as_well(cls: type[Any], data: st.DataObject) -> None:
+    schema = shipped(cls.__name__, 1)
+    written = bytearray(
+        make_encode(schema)(data.draw(any_of(cls))) if cls not in RECORDS else ENCODE[cls](data.draw(any_of(cls)))
+    )
+    for _ in range(data.draw(st.integers(0, 3)) if written else 0):
+        written[data.draw(st.integers(0, len(written) - 1))] = data.draw(st.sampled_from([0, 1, 2, 3, 127, 128, 255]))
+    source = BytesIO(bytes(written))
+    with suppress(WireError):
+        found = make_decode(schema)(source.getvalue())
+        assert repr(found) == repr(fastavro.schemaless_reader(source, schema.parsed, None))
+        assert source.tell() == len(written)
+
+
+BLOCKS = RecordSchema(
+    {
+        "type": "record",
+        "name": "Blocks",
+        "namespace": "perdure",
+        "fields": [
+            {"name": "numbers", "type": {"type": "array", "items": "long"}},
+            {"name": "names", "type": {"type": "map", "values": "string"}},
+        ],
+    }
+)
+
+
+def test_arrays_and_maps_may_come_in_blocks_with_and_without_their_size() -> None:
+    numbers = b"\x02\x01" + b"\x03\x06" + b"\x04\x80\x01" + b"\x00"  # one, then two with their three bytes
+    names = b"\x02\x02a\x02b" + b"\x01\x08\x02c\x02d" + b"\x00"
+
+    assert {"numbers": [-1, 2, 64], "names": {"a": "b", "c": "d"}} == make_decode(BLOCKS)(numbers + names)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"", "IndexError: index out of range at byte 0 of 0"),
+        (b"\x02" + b"\xff" * 10, "a number of more than 64 bits at byte 2 of 11"),
+        (b"\x00\x02\x09ab", "a length beyond the end at byte 3 of 5"),
+        (b"\x00\x02\x0cab", "a length beyond the end at byte 3 of 5"),
+        (b"\x00\x02\x02\xff\x00", "UnicodeDecodeError"),
+    ],
+)
+def test_what_is_no_record_is_refused_and_the_place_is_named(data: bytes, found: str) -> None:
+    with pytest.raises(WireError, match=f"Blocks: expected an Avro record, found .*{found}"):
+        make_decode(BLOCKS)(data)
 
 
 @pytest.mark.parametrize("cls", [*EVENTS, *TRAVELLING, *RECORDS, rc.Envelope, rc.SnapshotManifest, ms.Reply])
