@@ -281,7 +281,8 @@ def _accept_purge(intake: Intake, message: Inbound) -> None:
 
 
 def _accept_task_result(intake: Intake, message: Inbound) -> None:
-    body = cast("ms.TaskResult", message.body)
+    body = message.body
+    assert isinstance(body, ms.TaskResult)
     draft = _of_execution(intake, body.execution_id)
     task = draft.tasks.get(body.task_id) if draft is not None else None
     if task is None or task.attempt != body.attempt or task.retry_at_ms != NEVER:

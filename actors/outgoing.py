@@ -35,11 +35,16 @@ class Answer:
     execution_id: str = ""
 
 
+_SENDING = frozenset({ev.SubOrchestrationInstanceCreated, ev.EventSent, ev.TaskCanceled})
+
+
 def sends_of(state: InstanceState | Draft, events: Sequence[HistoryEvent]) -> list[Outgoing]:
     """The messages to other instances that the decisions `events` ask for, in order; `state` is the one before them."""
     out: list[Outgoing] = []
     created: dict[int, ev.SubOrchestrationInstanceCreated] = {}
     for event in events:
+        if type(event) not in _SENDING:
+            continue
         if isinstance(event, ev.SubOrchestrationInstanceCreated):
             created[event.task_id] = event
             out.append(start_child(state, event, 1))

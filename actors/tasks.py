@@ -69,7 +69,8 @@ class Task(Generic[T_co]):
             raise self._error.with_traceback(None)
         if not self._complete:
             raise ValueError("the task is not complete: await it, or look at is_complete")
-        return cast("T_co", self._result)
+        result: T_co = self._result
+        return result
 
     def get_exception(self) -> BaseException:
         """What the task failed with. Raises ValueError if it did not fail."""

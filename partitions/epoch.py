@@ -90,34 +90,27 @@ class Epoch(Generic[T]):
         format: int = FIRST_LEVEL,  # noqa: A002 (the envelope's word)
     ) -> Appended[T]:
         """Decide one record; a body that is too large goes as adjacent parts that count when complete (R1). It leaves with `send`."""
-        first = self.next_offset
         room = self._record_bytes_max - ENVELOPE_BYTES_MAX - len(instance_id.encode())
-        pieces = [body] if len(body) <= room else [body[at : at + room] for at in range(0, len(body), room)]
+        size = len(body)
+        parts = 1 if size <= room else -(-size // room)
+        first, last = self.next_offset, self.next_offset + parts - 1
         appended: Appended[T] | None = None
-        for part, piece in enumerate(pieces):
+        for part in range(parts):
+            piece = body if parts == 1 else body[part * room : (part + 1) * room]
             opening, self._opening = self._opening, None
-            envelope = Envelope(
-                kind,
-                format,
-                self.number,
-                self.next_offset,
-                self._digest,
-                instance_id,
-                piece,
-                part,
-                len(pieces),
-                opening,
+            offset, previous = self.next_offset, self._digest
+            value = encode_envelope(
+                Envelope(kind, format, self.number, offset, previous, instance_id, piece, part, parts, opening)
             )
-            value = encode_envelope(envelope)
-            previous, self._digest = self._digest, extend_digest(self._digest, value)
-            appended = Appended(first, self.next_offset, previous, self._digest, effect)
-            self._in_flight.append((self.next_offset, len(value), appended if part == len(pieces) - 1 else None))
-            self._in_flight_bytes += len(value)
-            self.next_offset += 1
+            self._digest = digest = extend_digest(previous, value)
+            appended = Appended(first, offset, previous, digest, effect) if offset == last else None
+            self._in_flight.append((offset, size := len(value), appended))
+            self._in_flight_bytes += size
+            self.next_offset = offset + 1
             self._unsent.append((instance_id, value))
-        assert appended is not None
         if len(self._unsent) >= BURST_RECORDS:
             self.send()
+        assert appended is not None
         return appended
 
     def send(self) -> None:

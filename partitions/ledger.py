@@ -163,7 +163,7 @@ class _Pending:
         self._out.append(
             (history_key(self._instance, new_turns), encode_stored_turn(turn.offset, turn.format, turn.encoded))
         )
-        was, now = before is not None and _waits_for_code(before), _waits_for_code(after)
+        was, now = _waits_for_code(before), _waits_for_code(after)
         if was != now:
             self._out.append((due_turn_key(self._instance), b"" if now else None))
 
@@ -284,8 +284,10 @@ def stored_timers(state: InstanceState | None, task_id: int) -> list[TimerKey]:
     return out
 
 
-def _waits_for_code(state: InstanceState) -> bool:
+def _waits_for_code(state: InstanceState | None) -> bool:
     """True if a turn is due without any message: what recovery must find again. A start that lies ahead has its timer."""
+    if state is None or not state.undelivered:
+        return False
     return may_decide(state, max(state.updated_at_ms, state.started.created_at_ms))
 
 

@@ -70,17 +70,16 @@ class LocalPool:
         """Queue them; `step` starts them. A draining pool takes none: they were never running."""
         if self._draining:
             return
-        now, wall_ms = self._clock.monotonic(), self._clock.wall_ms()
         for task in tasks:
             activity = self._find(task.name)
             if activity is None:
                 self._results.setdefault(task.partition, []).append(ActivityResult(task, unknown=True))
                 continue
-            run = Run(task, activity.invoke, now, wall_ms)
+            run = Run(task, activity.invoke, self._clock)
             executions = self._runs.setdefault(task.partition, {})
             executions.setdefault((task.instance_id, task.execution_id), {})[task.task_id, task.attempt] = run
             if run.timed:
-                self._deadlines.add(run, now)
+                self._deadlines.add(run, self._clock.monotonic())
             (self._async if activity.is_async else self._plain).add(run)
 
     def take_results(self, partition: int) -> Sequence[ActivityResult]:

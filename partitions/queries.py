@@ -118,15 +118,21 @@ class Queries:
 
     def watch(self, message: Inbound, as_of: int) -> None:
         """Tell the requester when the instance ends; at once if it has."""
-        assert message.reply_to is not None
         header = read_header(self._store, message.instance_id)
+        if header is not None and not header.status.terminal:
+            self.expect_end(message)
+            return
+        assert message.reply_to is not None
         if header is None:
             text = _no_instance(message.instance_id)
             self._replies.send(message.reply_to, message.request_id, ReplyCode.NOT_FOUND, text, as_of)
-        elif header.status.terminal:
-            self._replies.send(message.reply_to, message.request_id, ReplyCode.ENDED, self._view(header, as_of), as_of)
         else:
-            self.watchers.add(message.instance_id, message.reply_to, message.request_id)
+            self._replies.send(message.reply_to, message.request_id, ReplyCode.ENDED, self._view(header, as_of), as_of)
+
+    def expect_end(self, message: Inbound) -> None:
+        """Tell the requester when the instance ends, which runs."""
+        assert message.reply_to is not None
+        self.watchers.add(message.instance_id, message.reply_to, message.request_id)
 
     def tell_ended(self, headers: Iterable[InstanceHeader], as_of: int) -> None:
         """These instances have just ended."""

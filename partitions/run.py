@@ -8,6 +8,7 @@ from typing import Protocol
 from perdure.schemas.events import NEVER, Failure
 
 from .activities import ActivityTask
+from .ports import Clock
 
 FOREVER = float("inf")
 _STALE_MIN = 1_000
@@ -36,7 +37,7 @@ class Run:
         "wanted",
     )
 
-    def __init__(self, task: ActivityTask, invoke: Invoke, now: float, wall_ms: int) -> None:
+    def __init__(self, task: ActivityTask, invoke: Invoke, clock: Clock) -> None:
         self.task = task
         self.invoke = invoke
         self.wanted = True
@@ -45,7 +46,9 @@ class Run:
         self.started = FOREVER
         self.cancel_async: Callable[[], object] | None = None
         self.limit_seconds = FOREVER if task.start_to_close_ms == NEVER else task.start_to_close_ms / 1000
-        self.deadline = FOREVER if task.deadline_ms == NEVER else now + (task.deadline_ms - wall_ms) / 1000
+        self.deadline = FOREVER
+        if task.deadline_ms != NEVER:
+            self.deadline = clock.monotonic() + (task.deadline_ms - clock.wall_ms()) / 1000
         self.timed = self.limit_seconds != FOREVER or self.deadline != FOREVER
 
     def is_unwanted(self) -> bool:

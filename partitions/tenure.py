@@ -496,5 +496,6 @@ def _is_over(before: InstanceState | None, after: InstanceState | None) -> bool:
 
 def _begins_another(turn: Turn, before: InstanceState | None) -> bool:
     """Whether an execution ended in this turn and another began; both may be of this turn, if the first one continued at once."""
-    begun = [event for event in turn.events if isinstance(event, ExecutionStarted)]
-    return len(begun) > (1 if before is None else 0)
+    if before is not None:
+        return turn.state is None or turn.state.started is not before.started
+    return len([event for event in turn.events if isinstance(event, ExecutionStarted)]) > 1

@@ -26,9 +26,10 @@ TURN_FORMATS = (1,)
 
 @dataclass(frozen=True, slots=True)
 class EventKind:
-    """One kind of event: its number on the wire, the level that brought it, its class, and how it is written and read."""
+    """One kind of event: its number on the wire, also as bytes, the level that brought it, its class, and how it is written and read."""
 
     number: int
+    head: bytes
     level: int
     cls: type[Any]
     encode: Encode
@@ -38,7 +39,7 @@ class EventKind:
 def event_kind(cls: type[Any], *, level: int, schema: RecordSchema | None = None) -> EventKind:
     """The kind of `cls`, a dataclass with a KIND, whose schema is in v<level>/ unless given."""
     schema = schema or shipped(cls.__name__, level)
-    return EventKind(cls.KIND, level, cls, make_encode(schema), shape_of(cls).decoder(schema))
+    return EventKind(cls.KIND, encode_long(cls.KIND), level, cls, make_encode(schema), shape_of(cls).decoder(schema))
 
 
 class Vocabulary:
@@ -105,6 +106,9 @@ class Vocabulary:
 
     def _encode_in_turn(self, event: HistoryEvent) -> bytes:
         """An event as it stands in a turn."""
+        kind = self._by_class.get(type(event))
+        if kind is not None:
+            return kind.head + encode_bytes(kind.encode(event))
         number, body = self.encode_event(event)
         return encode_long(number) + encode_bytes(body)
 
