@@ -204,7 +204,7 @@ def recorded_turn(body: TurnBody) -> RecordedTurn:
 def execution_part(decided: bool, events: tuple[HistoryEvent, ...]) -> tuple[bool, tuple[HistoryEvent, ...]]:
     """The events from the last start on; the turn that begins an execution after another does not decide it."""
     for index in range(len(events) - 1, 0, -1):
-        if isinstance(events[index], ev.ExecutionStarted):
+        if type(events[index]) is ev.ExecutionStarted:
             return False, events[index:]
     return decided, events
 

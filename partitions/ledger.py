@@ -112,6 +112,7 @@ class _Pending:
     __slots__ = (
         "_activities",
         "_dropped",
+        "_due",
         "_execution",
         "_instance",
         "_out",
@@ -131,6 +132,8 @@ class _Pending:
         self._timers: dict[int, list[TimerKey]] = {}
         self._tasks: set[int] = set()
         self._dropped: set[int] = set()
+        # A first attempt that this turn asks for is the same for all its tasks.
+        self._due = b""
 
     def _begin_execution(self, execution_id: str) -> None:
         before = self._turn.before
@@ -192,10 +195,9 @@ class _Pending:
         for key in stored_timers(self._stored, task_id):
             self._out.append((timer_key(key), None))
 
-    def _activity(self, task_id: int, attempt: int, lost: int) -> None:
+    def _activity(self, task_id: int, due: bytes) -> None:
         self._tasks.add(task_id)
-        due = DueActivity(attempt, lost, self._turn.offset)
-        self._out.append((self._activities + task_id.to_bytes(4, "big"), encode_due_activity(due)))
+        self._out.append((self._activities + task_id.to_bytes(4, "big"), due))
 
     def _drop_activity(self, task_id: int) -> None:
         self._tasks.discard(task_id)
@@ -222,7 +224,8 @@ class _Pending:
             self._drop_activity(task_id)
 
     def _task_scheduled(self, event: ev.TaskScheduled) -> None:
-        self._activity(event.task_id, 1, 0)
+        self._due = self._due or encode_due_activity(DueActivity(1, 0, self._turn.offset))
+        self._activity(event.task_id, self._due)
         if event.schedule_to_close_ms != NEVER:
             self._timer(self._time + event.schedule_to_close_ms, event.task_id, TimerPurpose.SCHEDULE_TO_CLOSE)
 
@@ -230,7 +233,8 @@ class _Pending:
         after = self._turn.after
         task = after.tasks.get(event.task_id) if after else None
         self._drop_retry(event.task_id)
-        self._activity(event.task_id, event.attempt, task.lost if task else 0)
+        due = DueActivity(event.attempt, task.lost if task else 0, self._turn.offset)
+        self._activity(event.task_id, encode_due_activity(due))
 
     def _drop_retry(self, task_id: int) -> None:
         before = self._turn.before
@@ -267,6 +271,9 @@ def stored_timers(state: InstanceState | None, task_id: int) -> list[TimerKey]:
     """The durable timers that `state` has for one task; task 0 stands for the start."""
     if state is None:
         return []
+    task = state.tasks.get(task_id)
+    if task is not None and task.retry_at_ms == NEVER and task.deadline_ms == NEVER:
+        return []  # of most
     name, execution = state.instance_id, state.started.execution_id
     if task_id == 0:
         at = state.started.start_at_ms
@@ -274,7 +281,7 @@ def stored_timers(state: InstanceState | None, task_id: int) -> list[TimerKey]:
     out: list[TimerKey] = []
     if state.timers and (fire_at := state.timers.get(task_id)) is not None:
         out.append(TimerKey(fire_at, name, execution, task_id, TimerPurpose.TIMER))
-    if (task := state.tasks.get(task_id)) is not None:
+    if task is not None:
         if task.retry_at_ms != NEVER:
             out.append(TimerKey(task.retry_at_ms, name, execution, task_id, TimerPurpose.RETRY))
         if (deadline_ms := task.deadline_ms) != NEVER:

@@ -178,15 +178,15 @@ def _accept(state: RunState, value: bytes, envelope: Envelope) -> tuple[RunState
         return waiting, Part(state.epoch, first.offset)
     body = bodies[0] if len(bodies) == 1 else b"".join(bodies)
     accepted = Accepted(
-        kind=first.kind,
-        format=first.format,
-        epoch=first.epoch,
-        instance_id=first.instance_id,
-        body=body,
-        first_offset=first.offset,
-        offset=offset,
-        previous=envelope.digest,
-        digest=digest,
+        first.kind,
+        first.format,
+        first.epoch,
+        first.instance_id,
+        body,
+        first.offset,
+        offset,
+        envelope.digest,
+        digest,
     )
     return RunState(offset, state.epoch, digest, offset + 1), accepted
 
