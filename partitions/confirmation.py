@@ -232,17 +232,17 @@ class Confirmation:
         self._home.counts.activities_retried += attempt > 1
         scheduled = pending.scheduled
         return ActivityTask(
-            partition=self._home.partition,
-            instance_id=instance_id,
-            execution_id=state.execution_id,
-            task_id=event.task_id,
-            attempt=attempt,
-            name=scheduled.name,
-            input=scheduled.input,
-            start_to_close_ms=scheduled.start_to_close_ms,
-            deadline_ms=pending.deadline_ms,
-            tags=scheduled.tags,
-            turn=turn,
+            self._home.partition,
+            instance_id,
+            state.execution_id,
+            event.task_id,
+            attempt,
+            scheduled.name,
+            scheduled.input,
+            scheduled.start_to_close_ms,
+            pending.deadline_ms,
+            scheduled.tags,
+            turn,
         )
 
     def _reply(self, records: Iterable[Decided], ended: Sequence[InstanceHeader], as_of: int) -> None:
