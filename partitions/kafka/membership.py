@@ -86,7 +86,9 @@ class KafkaMembership:
             self._join()
             while not self._closing:
                 message = self._consumer.poll(POLL_SECONDS)
-                self._read_roster()
+                # The client's own thread answers this, and looks then whether a heartbeat is due; else something else has to wake it.
+                me = self._consumer.memberid()
+                self._read_roster(me)
                 self._join_anew()
                 if message is None or (error := message.error()) is None:
                     continue
@@ -135,9 +137,9 @@ class KafkaMembership:
         elif self._out_since is None:
             self._out_since = time.monotonic()
 
-    def _read_roster(self) -> None:
+    def _read_roster(self, me: str | None) -> None:
         members = self._roster.look() if self._roster is not None else None
-        if members is not None and (me := self._consumer.memberid()) is not None:
+        if members is not None and me is not None:
             self._standing_by = rank_standbys(members, me, self._standbys)
 
     def _ended_by(self, error: KafkaError) -> LogUnavailable:

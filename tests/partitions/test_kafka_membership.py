@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import count
 
+import orjson
 import pytest
 
 from perdure.partitions.kafka import KafkaMembership, KafkaSettings, create_hub
@@ -73,6 +74,28 @@ def until(condition: Callable[[], bool], *members: Member) -> None:
         for member in members:
             member.poll()
         time.sleep(0.01)
+
+
+@pytest.mark.kafka
+def test_heartbeats_go_out_when_they_are_due(
+    settings: KafkaSettings, join: Callable[..., Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who leaves is heard of with the next one, so hand-over waits for them."""
+    sent: list[int] = []
+
+    def hear(_: KafkaMembership, _life: int, statistics: str) -> None:
+        brokers = orjson.loads(statistics)["brokers"].values()
+        sent.append(sum(broker["req"].get("Heartbeat", 0) for broker in brokers))
+
+    monkeypatch.setattr(KafkaMembership, "_hear", hear)
+    member = join()
+
+    until(lambda: any(sent), member)
+    before = len(sent)
+    until(lambda: len(sent) >= before + 5, member)
+
+    # Told every second, of one each 75 ms; of one each second or two it would be where the client has to be woken by something else.
+    assert sent[before + 4] - sent[before] >= 16
 
 
 def test_alone_one_has_all_partitions_at_once() -> None:
@@ -183,7 +206,7 @@ def test_a_fault_on_its_thread_is_not_the_silent_end_of_a_membership(
 ) -> None:
     """The engine hears of the group from that thread alone."""
 
-    def fail(_membership: KafkaMembership) -> None:
+    def fail(_membership: KafkaMembership, _me: str | None) -> None:
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(KafkaMembership, "_read_roster", fail)
