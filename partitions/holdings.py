@@ -66,7 +66,7 @@ class OwnerSettings:
     session_seconds: float = 6.0
     pause_seconds_max: float = 0.5
     clock_skew_ms_max: int = CLOCK_SKEW_MS_MAX
-    snapshot_records_min: int = 5_000
+    snapshot_records_min: int = 2_000
     retention_seconds: float | None = None
     replay_always: bool = False
     alone: bool = False

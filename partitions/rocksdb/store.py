@@ -18,6 +18,7 @@ from rocksdict import (
     AccessType,
     BlockBasedOptions,
     Cache,
+    DBCompactionStyle,
     DBCompressionType,
     Options,
     Rdict,
@@ -134,6 +135,8 @@ class RocksStores:
         options.set_write_buffer_size(self._settings.write_buffer_bytes)
         options.set_write_buffer_manager(self._buffers)
         options.set_compression_type(DBCompressionType.lz4())
+        # Each turn writes all over the keys, so that by levels every few buffers a whole level is written again.
+        options.set_compaction_style(DBCompactionStyle.universal())
         options.set_max_open_files(open_files_max)
         options.set_max_file_opening_threads(1)  # it starts them all for each open, also where there is no file
         options.set_manifest_preallocation_size(64 << 10)

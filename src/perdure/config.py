@@ -85,7 +85,7 @@ class Settings:
         60.0, "seconds after which a partition that did anything makes a checkpoint"
     )
     snapshot_records_min: int = setting(
-        5_000, "records of a partition's history after which its store may go to the hub's snapshots again"
+        2_000, "records of a partition's history after which its store may go to the hub's snapshots again"
     )
     log_level: str = setting("info", "debug, info, warning or error")
     log_format: str = setting("auto", "text, json, or auto: text on a terminal")
