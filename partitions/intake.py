@@ -101,7 +101,6 @@ class Intake:
         except (WireError, ValueError) as error:
             return Taken(Kind.UNREADABLE, record.offset, record, reason=str(error))
         try:
-            self._check_size(record)
             self._admission.check_envelope(inbound)
         except (WireError, ValueError) as error:
             return Taken(Kind.UNREADABLE, record.offset, record, None, str(error), inbound.origin)
@@ -111,15 +110,10 @@ class Intake:
         if record.value is None:
             raise WireError("inbox message", "a value", "none, or a batch that the client cannot unpack")
         if record.value[:1] == INBOX_MARK:
-            return decode_inbound(record.value)
-        self._check_size(record)
+            return decode_inbound(record.value, self.bytes_max)
+        if len(record.value) > self.bytes_max:
+            raise WireError("inbox message", f"at most {self.bytes_max} bytes", f"{len(record.value)} bytes")
         return decode_foreign(record.value, f"{self._topic}-{self._partition}-{record.offset}")
-
-    def _check_size(self, record: LogRecord) -> None:
-        """After the origin of a message of ours, so that those behind it are taken; before any JSON is read."""
-        size = len(record.value or b"")
-        if size > self.bytes_max:
-            raise WireError("inbox message", f"at most {self.bytes_max} bytes", f"{size} bytes")
 
     def _unreadable(self, record: LogRecord, error: UnreadableBody) -> Taken:
         """What a newer build of ours sent has its place among the others, so that those behind it are taken (R7)."""

@@ -77,10 +77,13 @@ def encode_inbound(inbound: Inbound) -> bytes:
     return _encode_inbound(inbound)
 
 
-def decode_inbound(value: bytes) -> Inbound:
-    """Raises UnreadableBody where only the body is at fault, else WireError."""
+def decode_inbound(value: bytes, bytes_max: int | None = None) -> Inbound:
+    """Raises UnreadableBody where only the body is at fault, or there is more than `bytes_max` of it; else WireError."""
     datum = _decode_inbound(strip_mark(value, INBOX_MARK, "inbox message"))
     try:
+        # What two bytes stand for may take hundreds in memory.
+        if bytes_max is not None and len(value) > bytes_max:
+            raise WireError("inbox message", f"at most {bytes_max} bytes", f"{len(value)} bytes")
         body = _decode_body(datum["kind"], datum["body"])
     except WireError as error:
         raise UnreadableBody(error, datum["origin"]) from error

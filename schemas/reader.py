@@ -127,7 +127,8 @@ class _Plan:
         self.say(depth, f"{value} = {value}.decode()")
 
     def _read_boolean(self, _kind: Any, value: str, depth: int) -> None:
-        self.say(depth, f"{value} = (False, True)[data[at]]", "at += 1")
+        self.say(depth, "n = data[at]", "if n > 1: refuse(f'{n} is neither true nor false')")
+        self.say(depth, f"{value} = n == 1", "at += 1")
 
     def _read_double(self, _kind: Any, value: str, depth: int) -> None:
         self.say(depth, "if at + 8 > end: refuse('a number beyond the end')")

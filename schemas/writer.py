@@ -1,6 +1,6 @@
 """Avro writers: from a schema, a function that gives a value's bytes, straight from its attributes.
 
-fastavro reads for us, but it does not write: it wants a dict for each record and looks up every field's type anew. Here a
+fastavro knows the schemas, but it does not write: it wants a dict for each record and looks up every field's type anew. Here a
 record's schema becomes one Python expression over all its fields. A test holds them to fastavro's bytes.
 """
 

@@ -86,7 +86,7 @@ class KafkaMembership:
             self._join()
             while not self._closing:
                 message = self._consumer.poll(POLL_SECONDS)
-                # The client's own thread answers this, and looks then whether a heartbeat is due; else something else has to wake it.
+                # The client's own thread answers this at once, and looks then whether a heartbeat is due; else something else has to wake it.
                 me = self._consumer.memberid()
                 self._read_roster(me)
                 self._join_anew()

@@ -143,6 +143,7 @@ class _Trial:
 
     async def _hand_over(self) -> None:
         await until(self._is_busy, self.case.patience_seconds, "activities")
+        await until(self._is_spread, self.case.patience_seconds, "turns on every partition")
         if self.case.point.name.startswith("revoked."):
             self.ground.worker("other").start()
         else:
@@ -150,6 +151,9 @@ class _Trial:
 
     def _is_busy(self) -> bool:
         return len(self.ground.effects.read()) > 5 or not self.worker.alive
+
+    def _is_spread(self) -> bool:
+        return self.ground.is_owned() or not self.worker.alive
 
     async def _die(self) -> None:
         code = await asyncio.to_thread(self.worker.wait, self.case.patience_seconds)

@@ -1,11 +1,14 @@
 """Names that a worker does not know hold an instance: it is listed with its reason, its events wait, and a worker that knows the
 name goes on with it (R12)."""
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
+import pytest
 
 from perdure import App, OrchestrationContext
+from perdure.actors.executor import InstanceHeld
 from perdure.schemas.messages import Query, QueryKind, RaiseEvent, Reply, ReplyCode, Resume, Start, Terminate
 from tests.partitions.cluster import Cluster, Member
 
@@ -29,6 +32,15 @@ async def bill(ctx: OrchestrationContext, value: Any) -> Any:
 @new.activity
 def wrap(value: Any) -> Any:
     return value
+
+
+waits = App()
+
+
+@waits.orchestration
+async def patient(ctx: OrchestrationContext, _: Any) -> None:
+    for _ in range(5):
+        await ctx.wait_for_external_event("paid")
 
 
 def owned(cluster: Cluster, name: str, code: App, **settings: Any) -> Member:
@@ -132,6 +144,33 @@ def test_a_held_instance_can_be_terminated_and_is_held_no_more() -> None:
 
     assert ("TERMINATED", None) == tuple(cluster.view("bill-1")[name] for name in ("status", "held"))
     assert 0 == member.holdings().instances.held_count
+
+
+def test_what_is_held_or_released_while_a_turn_is_on_its_way_is_shown_so_once_that_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cluster = Cluster()
+    member = owned(cluster, "worker-1", waits)
+    cluster.send("bill-1", Start("patient"))
+    cluster.settle()
+    tenure = member[0].tenure
+    assert tenure is not None
+    slot = member.holdings().instances.get("bill-1")
+
+    def meanwhile(act: Callable[[], None]) -> dict[str, str] | None:
+        with monkeypatch.context() as patch:
+            patch.setattr(tenure._epoch, "take_confirmed", list)
+            cluster.send("bill-1", RaiseEvent("paid", b"1"))
+            cluster.step(3)
+            assert slot.unconfirmed
+            act()
+        cluster.settle()
+        held: dict[str, str] | None = cluster.view("bill-1")["held"]
+        return held
+
+    why = InstanceHeld("no", kind="unknown-activity")
+    assert {"kind": why.kind, "reason": "no"} == meanwhile(lambda: tenure._confirmation.hold(slot, why))
+    assert None is meanwhile(lambda: tenure._confirmation.release_held(slot))
 
 
 def test_very_many_held_instances_do_not_fill_the_memory_and_all_of_them_go_on() -> None:

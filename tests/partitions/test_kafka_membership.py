@@ -94,8 +94,8 @@ def test_heartbeats_go_out_when_they_are_due(
     before = len(sent)
     until(lambda: len(sent) >= before + 5, member)
 
-    # Told every second, of one each 75 ms; of one each second or two it would be where the client has to be woken by something else.
-    assert sent[before + 4] - sent[before] >= 16
+    # One each 75 ms for what is told each second, by the same thread; it would be two where something else has to wake it.
+    assert sent[before + 4] - sent[before] >= 4 * 4
 
 
 def test_alone_one_has_all_partitions_at_once() -> None:

@@ -190,6 +190,18 @@ def test_messages_that_do_not_travel_are_neither_written_nor_read() -> None:
         codec.decode_inbound(value[:at] + bytes([2 * ms.TimerDue.KIND]) + value[at + 1 :])
 
 
+def test_of_a_message_that_is_too_large_only_the_origin_is_read() -> None:
+    origin = ms.Origin("topic", 3, 7)
+    value = codec.encode_inbound(ms.Inbound("i", ms.RaiseEvent("go", b"1"), origin=origin))
+
+    assert origin == codec.decode_inbound(value, len(value)).origin
+    with pytest.raises(
+        codec.UnreadableBody, match=f"at most {len(value) - 1} bytes, found {len(value)} bytes"
+    ) as refused:
+        codec.decode_inbound(value, len(value) - 1)
+    assert origin == refused.value.origin
+
+
 def test_bytes_left_over_are_refused() -> None:
     body = codec.encode_event(TaskCompleted(1, 1))
 
