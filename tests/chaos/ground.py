@@ -87,8 +87,6 @@ class Ground:
 
     def is_owned(self) -> bool:
         """Whether more than a claim stands on every partition: who owns all of them gives up all of them when it ends."""
-        with suppress(FileNotFoundError, LogTruncated, LogCorrupt):  # an embedded hub was written to at that moment
-            self.recorder.catch_up()
         return all(len(self.recorder.records[HISTORY, partition]) > 1 for partition in range(self.terms.partitions))
 
     async def quiet(self) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import orjson
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from perdure.partitions.embedded import EmbeddedLog
 from perdure.partitions.kafka import KafkaLog, KafkaSettings
@@ -119,9 +119,13 @@ class KafkaRecorder:
     def _behind(self) -> list[str]:
         found = []
         for (topic, partition), position in self._positions.items():
-            _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-            if position < end:
-                found.append(f"{topic} {partition} at {position} of {end}")
+            try:
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            except KafkaException as error:  # a leader may just be changing
+                found.append(f"{topic} {partition}: {error}")
+            else:
+                if position < end:
+                    found.append(f"{topic} {partition} at {position} of {end}")
         return found
 
     def close(self) -> None:

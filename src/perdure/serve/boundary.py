@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from perdure.actors.limits import DEFAULT_LIMITS
@@ -36,6 +37,8 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # JSON may escape every character of a payload.
 BODY_BYTES_MAX = 4 * DEFAULT_LIMITS.payload_bytes_max
+# For the metrics: who asked went before all of the request was there. Nobody hears it.
+_GONE = 499
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER_SITES = frozenset({"cross-site", "same-site"})
 # Answers are data: no page shows them in a frame, guesses their type, keeps them, or loads anything through them.
@@ -98,6 +101,9 @@ class Boundary:
             if status:
                 raise
             await _STOPPING(inner, receive, note)  # the server stops, and has waited for this one long enough
+        except ClientDisconnect:
+            status = status or _GONE
+            _log.info("request.abandoned", method=scope["method"], path=inner["path"])
         except Exception:
             _log.exception("request.failed", method=scope["method"], path=inner["path"])
             if status:
