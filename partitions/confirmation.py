@@ -32,8 +32,8 @@ from .suspects import Lost
 LATE_TIMES = 2
 _DISPATCHING = (ev.TaskScheduled, ev.TaskRescheduled)
 _CANCELING = (ev.TaskCanceled, ev.TaskFailed)
+# The same to look up: each event of each turn is, and half of them are none of those that are acted on.
 _DISPATCHES = frozenset(_DISPATCHING)
-# Half of all events are none of these.
 _ACTED_ON = frozenset((*_DISPATCHING, *_CANCELING, ev.ExecutionStarted))
 
 

@@ -91,8 +91,7 @@ class Epoch(Generic[T]):
     ) -> Appended[T]:
         """Decide one record; a body that is too large goes as adjacent parts that count when complete (R1). It leaves with `send`."""
         room = self._record_bytes_max - ENVELOPE_BYTES_MAX - len(instance_id.encode())
-        size = len(body)
-        parts = 1 if size <= room else -(-size // room)
+        parts = 1 if len(body) <= room else -(-len(body) // room)
         first, last = self.next_offset, self.next_offset + parts - 1
         appended: Appended[T] | None = None
         for part in range(parts):
@@ -104,8 +103,8 @@ class Epoch(Generic[T]):
             )
             self._digest = digest = extend_digest(previous, value)
             appended = Appended(first, offset, previous, digest, effect) if offset == last else None
-            self._in_flight.append((offset, size := len(value), appended))
-            self._in_flight_bytes += size
+            self._in_flight.append((offset, len(value), appended))
+            self._in_flight_bytes += len(value)
             self.next_offset = offset + 1
             self._unsent.append((instance_id, value))
         if len(self._unsent) >= BURST_RECORDS:

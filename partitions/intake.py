@@ -111,7 +111,7 @@ class Intake:
             raise WireError("inbox message", "a value", "none, or a batch that the client cannot unpack")
         if record.value[:1] == INBOX_MARK:
             return decode_inbound(record.value, self.bytes_max)
-        if len(record.value) > self.bytes_max:
+        if len(record.value) > self.bytes_max:  # before any JSON is read
             raise WireError("inbox message", f"at most {self.bytes_max} bytes", f"{len(record.value)} bytes")
         return decode_foreign(record.value, f"{self._topic}-{self._partition}-{record.offset}")
 
