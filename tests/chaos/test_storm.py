@@ -30,7 +30,7 @@ def test_nothing_is_lost_doubled_or_stuck_in_a_small_storm(kafka_servers: str) -
     verdict = asyncio.run(rage(small_storm(seed=1), Site(kafka_servers)))
 
     assert verdict.good, "\n".join(verdict.lines())
-    assert "0 lost, 0 twice, 0 stuck, 0 otherwise wrong; " in tally_of(verdict).verdict()
+    assert tally_of(verdict).verdict().startswith("0 lost, 0 twice, 0 stuck, 0 otherwise wrong; ")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_effects_before_confirmation_are_seen_in_a_small_storm(kafka_servers: st
 
     assert {"C8", "C9"} & {violation.checker for violation in verdict.violations}
     assert not tally_of(verdict).good
-    assert "0 twice" not in tally_of(verdict).verdict()
+    assert ", 0 twice, " not in tally_of(verdict).verdict()
 
 
 @pytest.mark.parametrize(
