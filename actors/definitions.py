@@ -77,12 +77,18 @@ class Definition(Generic[I_contra, O_co]):
         value = self.input_codec.decode(data)
         return (context, value) if signature.takes_context else (value,)
 
+    def resolve(self) -> None:
+        """Look up the types that were not there at definition. Raises ValueRefused, or TypeError where values of one have no JSON."""
+        if self._codecs is None:
+            self._resolve()
+
     def _resolve(self) -> tuple[Codec, Codec]:
         try:
             self._codecs = codecs = self._make_codecs()
         except NameError as error:
             raise ValueRefused(
-                f"{self.label}: an annotation cannot be resolved ({error}); define the type at module level"
+                f"{self.label}: an annotation cannot be resolved ({error}); define or import the type at module level, and not for "
+                "type checkers alone"
             ) from error
         return codecs
 

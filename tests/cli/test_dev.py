@@ -108,6 +108,36 @@ def test_a_broken_app_is_named_before_anything_starts(project: Path) -> None:
     assert not (project / ".perdure").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "written", "what"),
+    [
+        ("dev", "@app.activity\ndef pay(order: 'Nope') -> str: ...\n", "activity 'pay'"),
+        ("worker", "@app.orchestration\nasync def buy(ctx: OrchestrationContext) -> 'Nope': ...\n", "orchestration 'buy'"),
+    ],
+)  # fmt: skip
+def test_an_annotation_that_leads_nowhere_is_named_before_anything_starts(
+    project: Path, command: str, written: str, what: str
+) -> None:
+    line = len(APP.splitlines()) + 1
+    (project / "app.py").write_text(f"{APP}{written}")
+    done = perdure(command, "--brokers", "127.0.0.1:9", cwd=project)
+
+    assert 2 == done.code
+    assert f"app.py:{line}: {what}: an annotation cannot be resolved (name 'Nope' is not defined)" in done.err
+    assert not (project / ".perdure").exists()
+
+
+def test_a_type_may_be_defined_below_its_use(project: Path, start_dev: Callable[..., RunningDev]) -> None:
+    below = (
+        "@app.orchestration\nasync def later(ctx: OrchestrationContext, note: 'Note') -> 'Note':\n    return note\n\n"
+        "import dataclasses\n\n@dataclasses.dataclass\nclass Note:\n    text: str\n"
+    )
+    (project / "app.py").write_text(f"{APP}{below}")
+    dev = start_dev(project)
+
+    assert {"text": "hi"} == dev("start", "later", "--input", '{"text": "hi"}', "--wait").json
+
+
 def test_where_nobody_runs_it_reads_open_the_directory_and_the_rest_says_what_to_do(
     project: Path, start_dev: Callable[..., RunningDev]
 ) -> None:

@@ -2,8 +2,10 @@
 
 import importlib
 import sys
+from collections.abc import Callable
+from inspect import unwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from perdure.errors import AppNotLoaded
 
@@ -12,7 +14,8 @@ if TYPE_CHECKING:
 
 
 def load_app(path: str) -> "App":
-    """Import the app that `module:name` names, from the working directory or what is installed. Raises AppNotLoaded."""
+    """Import the app that `module:name` names, from the working directory or what is installed; all its annotations lead to types.
+    Raises AppNotLoaded."""
     from perdure.actors.app import App
 
     if not path:
@@ -36,11 +39,33 @@ def load_app(path: str) -> "App":
         ) from error
     found = getattr(module, name or "app", None)
     if isinstance(found, App):
+        _resolve(found)
         return found
     apps = sorted(each for each, value in vars(module).items() if isinstance(value, App))
     hint = f"; it has {', '.join(f'{module_name}:{each}' for each in apps)}" if apps else "; make one with app = App()"
     what = "has no" if found is None else f"has a {type(found).__name__} called"
     raise AppNotLoaded(f"module {module_name!r} {what} {name or 'app'!r}, and an App was wanted{hint}")
+
+
+def _resolve(app: "App") -> None:
+    """A type may be defined below its use, so only now all of them must be there; else every instance would fail."""
+    from perdure.actors.errors import ValueRefused
+
+    for definition in (*app.orchestrations.values(), *app.activities.values()):
+        try:
+            definition.resolve()
+        except (ValueRefused, TypeError) as error:
+            raise AppNotLoaded(f"{_place_of(definition.function)}{error}") from error
+
+
+def _place_of(function: Callable[..., Any]) -> str:
+    """Where a function is written."""
+    code = getattr(unwrap(function), "__code__", None)
+    return f"{_shown(Path(code.co_filename))}:{code.co_firstlineno}: " if code is not None else ""
+
+
+def _shown(file: Path) -> Path:
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
 
 
 def _where(error: BaseException) -> str:
@@ -49,6 +74,6 @@ def _where(error: BaseException) -> str:
     while traceback is not None:
         file = Path(traceback.tb_frame.f_code.co_filename)
         if file.is_file() and file.is_relative_to(Path.cwd()):
-            place = f"{file.relative_to(Path.cwd())}:{traceback.tb_lineno}: "
+            place = f"{_shown(file)}:{traceback.tb_lineno}: "
         traceback = traceback.tb_next
     return place
