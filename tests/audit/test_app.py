@@ -108,6 +108,27 @@ def test_an_app_that_decides_otherwise_is_told_where(change: dict[str, Any], mes
     assert all(message in finding.message for finding in report.findings)
 
 
+@pytest.mark.parametrize("purged", [False, True])
+def test_a_start_that_no_code_ever_decided_for_has_nothing_to_be_run_again(purged: bool) -> None:
+    clock = Clock()
+    hub = MemoryHub(PARTITIONS, clock)
+    worker = Worker(hub, clock, "worker-1", make_app())
+    worker.step(20)
+    send(worker.log, "order-0", ms.Start("ship", b'"book"'))
+    send(worker.log, "typo", ms.Start("shipp", b'"book"'))
+    worker.step(20)
+    if purged:
+        send(worker.log, "typo", ms.Purge(force=True))
+        worker.step(20)
+    records = read_log(worker.log)
+    known, wrong = audit_records(records, make_app()), audit_records(records, make_app(without=("ship",)))
+
+    assert (0, ()) == (known.exit_code, known.findings)
+    assert (int(purged), known.counts.started - 1) == (known.counts.forgotten, known.counts.executions_replayed)
+    assert 4 == wrong.exit_code
+    assert ["order-0"] == [finding.message.partition(":")[0] for finding in wrong.findings]
+
+
 @pytest.mark.parametrize("name", ["pack", "ship", "ledger"])
 def test_an_app_that_lacks_an_orchestration_is_told_which(name: str) -> None:
     report = audit_records(history(), make_app(without=(name,)))

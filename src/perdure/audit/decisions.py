@@ -52,7 +52,7 @@ class Decisions:
 
     def _close(self, instance_id: str, following: Sequence[HistoryEvent] = ()) -> None:
         execution = self._executions.pop(instance_id, None)
-        if execution is None:
+        if execution is None or not execution.decided:
             return
         self.replayed += 1
         executor = None
@@ -77,6 +77,11 @@ class _Execution:
         self.started = started
         self.turns: list[tuple[int, RecordedTurn]] = []
         self.offset = offset
+
+    @property
+    def decided(self) -> bool:
+        """Whether code ever decided anything for it. A start whose name is mistyped waits for code that never was."""
+        return any(turn.decided for _, turn in self.turns)
 
     def feed(self) -> Iterator[RecordedTurn]:
         for offset, turn in self.turns:
