@@ -98,15 +98,26 @@ class Settings:
         hide(secrets_of(self))
 
 
+def as_option(name: str) -> str:
+    """A flag as the command line has it."""
+    return f"--{name.replace('_', '-')}"
+
+
+def as_argument(name: str) -> str:
+    """A flag as a call in Python has it."""
+    return f"{name}="
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """Settings and the source of each: `flag`, a variable, a file, or `default`. `ignored` are variables that look like settings
-    and are none, each with the one that was perhaps meant, or ""."""
+    and are none, each with the one that was perhaps meant, or "". `spell` is how whoever loaded them writes a flag."""
 
     settings: Settings
     sources: Mapping[str, str]
     file: Path | None = None
     ignored: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    spell: Callable[[str], str] = field(default=as_option, compare=False)
 
     def named_now(self, name: str) -> bool:
         """True where a flag or a variable gives the value: whoever started this process meant it."""
@@ -115,7 +126,10 @@ class Loaded:
 
 
 def load_settings(
-    flags: Mapping[str, Any] = _EMPTY, environment: Mapping[str, str] | None = None, directory: Path | None = None
+    flags: Mapping[str, Any] = _EMPTY,
+    environment: Mapping[str, str] | None = None,
+    directory: Path | None = None,
+    spell: Callable[[str], str] = as_option,
 ) -> Loaded:
     """Read the configuration. A flag that is None was not given. Raises ConfigError that names the key and its source."""
     environment = os.environ if environment is None else environment
@@ -128,13 +142,13 @@ def load_settings(
     ignored = _take_variables(environment, values, kafka, sources)
     for name, value in flags.items():
         if value is not None:
-            values[name] = _converted(name, value, _place(name, "flag"))
+            values[name] = _converted(name, value, spell(name))
             sources[name] = "flag"
     if sources["dir"] == "default":
         values["dir"] = _default_directory(file, directory or Path.cwd())
     settings = Settings(**values, kafka=MappingProxyType(kafka))
-    _check(settings, {name: _place(name, source) for name, source in sources.items()})
-    return Loaded(settings, sources, file, ignored)
+    _check(settings, {name: spell(name) if source == "flag" else source for name, source in sources.items()})
+    return Loaded(settings, sources, file, ignored, spell)
 
 
 def find_upwards(name: str, directory: Path) -> Path | None:
@@ -325,11 +339,6 @@ _AT_LEAST_ONE = (
     "checkpoint_turns_max",
     "snapshot_records_min",
 )
-
-
-def _place(name: str, source: str) -> str:
-    """Where a value that cannot be used is to be mended."""
-    return f"flag --{name.replace('_', '-')}" if source == "flag" else source
 
 
 def _check(settings: Settings, places: Mapping[str, str]) -> None:

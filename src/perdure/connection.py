@@ -111,9 +111,10 @@ def connect_transport(loaded: Loaded) -> Transport:
         return kafka_transport(settings.hub, settings.brokers, settings.kafka, settings.request_timeout)
     if has_embedded_hub(settings.dir):
         raise HubUnavailable(f"nobody runs the hub in {settings.dir}: start `perdure dev`")
+    say = loaded.spell
     raise ConfigError(
-        f"there is no hub to ask: neither brokers nor a url is set, and there is none in {settings.dir}; start `perdure dev`, or "
-        "name one with --brokers or --url"
+        f"there is no hub to ask: neither brokers nor a url is set, and there is none in {settings.dir}; start `perdure dev`, or, where one "
+        f"runs, run this in its directory, or name that with {say('dir')}; or name a hub elsewhere with {say('brokers')} or {say('url')}"
     )
 
 

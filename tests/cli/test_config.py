@@ -86,7 +86,8 @@ def test_where_no_hub_is_named_the_error_says_how_to_name_one(tmp_path: Path) ->
     for command in (["list"], ["start", "x"], ["cancel", "x"]):
         done = perdure_here(*command, cwd=tmp_path)
         assert 2 == done.code
-        assert "start `perdure dev`, or name one with --brokers or --url" in done.err
+        assert "start `perdure dev`, or, where one runs, run this in its directory, or name that with --dir" in done.err
+        assert "name a hub elsewhere with --brokers or --url" in done.err
     for command in (["worker", "x:y"], ["serve"], ["hub", "create"]):
         (tmp_path / "x.py").write_text("from perdure import App\ny = App()\n")
         done = perdure(*command, cwd=tmp_path)

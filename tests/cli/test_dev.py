@@ -61,8 +61,10 @@ def test_a_command_and_a_program_find_it_from_a_folder_below(
     for flags in ({"url": dev.url}, {"dir": project / ".perdure"}):
         with Client.connect(**flags) as client:
             assert ["hello Ada"] == client.start("welcome", ["Ada"]).result(30)
-    with pytest.raises(ConfigError, match="no setting is called 'broker'; did you mean 'brokers'"):
+    with pytest.raises(ConfigError, match="^broker=: no setting is called 'broker'; did you mean 'brokers'"):
         Client.connect(broker="x")
+    with pytest.raises(ConfigError, match="name that with dir=; or name a hub elsewhere with brokers= or url=$"):
+        Client.connect()
 
 
 def test_what_was_done_is_there_when_it_runs_again_and_after_a_kill(

@@ -138,10 +138,10 @@ class AsyncClient:
     def connect(cls, **flags: Any) -> Self:
         """Find the hub by the configuration: PERDURE_* variables over perdure.toml, or a `perdure dev` that runs near here.
         `flags` are settings by name, over both. Raises ConfigError."""
-        from perdure.config import load_settings
+        from perdure.config import as_argument, load_settings
         from perdure.connection import connect_transport
 
-        loaded = load_settings(flags)
+        loaded = load_settings(flags, spell=as_argument)
         return cls(connect_transport(loaded), timeout=loaded.settings.request_timeout)
 
     @classmethod
