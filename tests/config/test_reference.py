@@ -1,9 +1,14 @@
 """docs/CONFIGURATION.md lists every setting as it is, and every property that is fixed."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import typer
+
+from perdure.cli import app
 from perdure.config import Settings, written
 from perdure.partitions.kafka import FIXED
 
@@ -17,14 +22,32 @@ def rows(width: int) -> list[list[str]]:
     return [row for row in cells if len(row) == width]
 
 
+def flags() -> dict[str, str]:
+    """The settings that any command has as a flag."""
+
+    def options(command: Any) -> Iterator[tuple[str, str]]:
+        for inner in getattr(command, "commands", {}).values():
+            yield from options(inner)
+        yield from ((each.name, each.opts[0]) for each in command.params if each.param_type_name == "option")
+
+    return dict(options(typer.main.get_command(app)))
+
+
 def test_every_setting_has_its_row() -> None:
-    settings = [each for each in fields(Settings) if each.name != "kafka"]
+    known = flags()
     expected = [
-        [each.name, f"PERDURE_{each.name.upper()}", str(written(each.default)), each.metadata["help"].replace("`", "")]
-        for each in settings
+        [
+            each.name,
+            f"PERDURE_{each.name.upper()}",
+            known.get(each.name, ""),
+            str(written(each.default)),
+            each.metadata["help"].replace("`", ""),
+        ]
+        for each in fields(Settings)
+        if each.name != "kafka"
     ]
 
-    assert expected == rows(4)
+    assert expected == rows(5)
 
 
 def test_every_fixed_property_has_its_row() -> None:
