@@ -79,13 +79,18 @@ def open_hub_file(directory: Path, hub: str, partition_count: int | None) -> Hub
         found = HubFile(HubIdentity(hub, secrets.token_urlsafe(16), secrets.token_urlsafe(16), count))
         found.save(directory)
     identity = found.identity
-    if identity.hub != hub:
-        raise HubRefused(f"{directory} holds hub {identity.hub!r}, not {hub!r}")
+    check_hub(identity, hub, directory)
     if partition_count not in (None, identity.partition_count):
         raise HubRefused(
             f"hub {hub!r} in {directory} has {identity.partition_count} partitions, not {partition_count}; a hub's partition count never changes"
         )
     return found
+
+
+def check_hub(found: HubIdentity, hub: str, directory: Path) -> None:
+    """Raises HubRefused where it is not the one that was named."""
+    if found.hub != hub:
+        raise HubRefused(f"{directory} holds hub {found.hub!r}, not {hub!r}; name that one, or another directory")
 
 
 def lock_directory(directory: Path) -> IO[str]:

@@ -110,7 +110,7 @@ def connect_transport(loaded: Loaded) -> Transport:
     if settings.brokers:
         return kafka_transport(settings.hub, settings.brokers, settings.kafka, settings.request_timeout)
     if has_embedded_hub(settings.dir):
-        raise HubUnavailable(f"nobody runs the hub in {settings.dir}: start `perdure dev`")
+        raise HubUnavailable(f"nobody runs the hub in {hub_directory(loaded)}: start `perdure dev`")
     say = loaded.spell
     raise ConfigError(
         f"there is no hub to ask: neither brokers nor a url is set, and there is none in {settings.dir}; start `perdure dev`, or, where one "
@@ -119,10 +119,12 @@ def connect_transport(loaded: Loaded) -> Transport:
 
 
 def api_transport(loaded: Loaded) -> Transport | None:
-    """The way to the API that the settings name, if they name one: a running dev's, or that of a url. Raises ConfigError."""
+    """The way to the API that the settings name, if they name one: a running dev's, or that of a url. Raises ConfigError, and
+    HubRefused where the running dev has another hub than was named."""
     settings = loaded.settings
     dev = None if is_elsewhere(loaded) else find_dev(settings.dir)
     if dev is not None:
+        hub_directory(loaded)
         return http_transport(dev.url, _dev_token(dev, settings))
     # Brokers that were meant now win over a url that stands in the file.
     if settings.url and (loaded.named_now("url") or not loaded.named_now("brokers")):
@@ -141,6 +143,19 @@ def looks_at_directory(loaded: Loaded) -> bool:
     if is_elsewhere(loaded) or not has_embedded_hub(settings.dir):
         return False
     return find_dev(settings.dir) is None and (loaded.named_now("dir") or not (settings.url or settings.brokers))
+
+
+def hub_directory(loaded: Loaded) -> Path:
+    """The state directory. Raises HubRefused where a flag or a variable names another hub than the one that stands there."""
+    directory, hub = loaded.settings.dir, loaded.settings.hub
+    if loaded.named_now("hub"):
+        from perdure.partitions.embedded.directory import check_hub, read_hub_file
+
+        from .client.hubs import open_errors
+
+        with open_errors():
+            check_hub(read_hub_file(directory).identity, hub, directory)
+    return directory
 
 
 def http_transport(url: str, token: str) -> Transport:

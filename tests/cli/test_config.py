@@ -1,6 +1,9 @@
 """`perdure config` shows values and where they came from, and no secret; every command obeys them."""
 
+import re
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import perdure, perdure_here
 
@@ -80,6 +83,27 @@ def test_a_configuration_that_cannot_be_read_is_an_error_of_every_command(tmp_pa
         assert (2, "") == (done.code, done.out)
         assert "perdure.toml cannot be read" in done.err
     assert 64 == perdure_here("audit", cwd=tmp_path).code
+
+
+@pytest.mark.parametrize(
+    ("commands", "shown"),
+    [
+        (["dev"], ["--hub", "--dir"]),
+        (["worker"], ["--hub", "--brokers", "--dir"]),
+        (["serve", "hub create", "hub describe", "hub raise-level", "hub acls"], ["--hub", "--brokers"]),
+        (["start", "list", "audit", "config", "purge"], ["--hub", "--brokers", "--url", "--dir"]),
+    ],
+)
+def test_a_command_has_the_flags_that_it_obeys_and_refuses_the_others(
+    tmp_path: Path, commands: list[str], shown: list[str]
+) -> None:
+    for name in commands:
+        helped = perdure_here(*name.split(), "--help", cwd=tmp_path, COLUMNS="200", TERM="dumb").out
+        assert shown == re.findall(r"(--(?:hub|brokers|url|dir))\b", helped)
+        for flag in {"--brokers", "--url", "--dir"} - {*shown}:
+            done = perdure_here(*name.split(), flag, "x", cwd=tmp_path)
+            assert (2, True) == (done.code, f"No such option: {flag}" in done.err)
+    assert "Where this worker keeps its stores" in perdure_here("worker", "--help", cwd=tmp_path, COLUMNS="200").out
 
 
 def test_where_no_hub_is_named_the_error_says_how_to_name_one(tmp_path: Path) -> None:

@@ -61,9 +61,9 @@ def test_a_command_and_a_program_find_it_from_a_folder_below(
     for flags in ({"url": dev.url}, {"dir": project / ".perdure"}):
         with Client.connect(**flags) as client:
             assert ["hello Ada"] == client.start("welcome", ["Ada"]).result(30)
-    with pytest.raises(ConfigError, match="^broker=: no setting is called 'broker'; did you mean 'brokers'"):
+    with pytest.raises(ConfigError, match=r"^broker=: no setting is called 'broker'; did you mean 'brokers'"):
         Client.connect(broker="x")
-    with pytest.raises(ConfigError, match="name that with dir=; or name a hub elsewhere with brokers= or url=$"):
+    with pytest.raises(ConfigError, match=r"name that with dir=; or name a hub elsewhere with brokers= or url=$"):
         Client.connect()
 
 
@@ -149,6 +149,8 @@ def test_where_nobody_runs_it_reads_open_the_directory_and_the_rest_says_what_to
     running = {name: dev(*name.split(), "--json").json for name in ("get w-1", "list", "history w-1", "wait w-1")}
     dev.stop(signal.SIGKILL)
     before = files_of(project / ".perdure")
+    for command in (["list"], ["audit"], ["start", "welcome"]):
+        assert "holds hub 'perdure', not 'other'" in dev(*command, "--hub", "other").err
 
     for name, document in running.items():
         done = perdure_here(*name.split(), "--json", cwd=project)

@@ -328,6 +328,14 @@ def test_an_error_says_what_to_do_and_its_code_what_it_is(
     assert said in done.err
 
 
+@pytest.mark.parametrize("arguments", [["list"], ["start", "welcome"], ["cancel", "x"], ["audit"]])
+def test_another_hub_than_the_one_that_stands_here_is_refused(dev: RunningDev, arguments: list[str]) -> None:
+    for done in (dev(*arguments, "--hub", "other"), dev(*arguments, PERDURE_HUB="other")):
+        assert (8, "") == (done.code, done.out)
+        assert f"{dev.directory / '.perdure'} holds hub 'perdure', not 'other'" in done.err
+    assert 0 == dev("list", "--hub", "perdure").code
+
+
 def test_values_of_every_kind_come_through_and_markup_in_them_is_text(dev: RunningDev) -> None:
     name, value = new_id(), {"n": 2**60, "text": "ä\u2028\"'\\ 🙂 [red]", "list": [1.5, None, True]}
     dev("start", "listen", "--id", name, "--event", "other=[]")

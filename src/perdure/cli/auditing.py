@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perdure.config import Loaded
-from perdure.connection import find_dev, is_elsewhere, looks_at_directory
+from perdure.connection import find_dev, hub_directory, is_elsewhere, looks_at_directory
 from perdure.errors import ConfigError, HubUnavailable, InstanceNotFound, InvalidRequest
 
 from .apps import load_app
@@ -98,7 +98,7 @@ def _history(loaded: Loaded) -> "Iterator[History]":
     if nearby or looks_at_directory(loaded):
         from perdure.partitions.embedded import EmbeddedReader
 
-        yield EmbeddedReader(settings.dir)
+        yield EmbeddedReader(hub_directory(loaded))
         return
     if not settings.brokers or (loaded.named_now("url") and not loaded.named_now("brokers")):
         raise ConfigError(

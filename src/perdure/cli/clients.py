@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from perdure.client import AsyncClient, Client
 from perdure.client.transport import Transport
 from perdure.config import Loaded
-from perdure.connection import connect_transport, looks_at_directory
+from perdure.connection import connect_transport, hub_directory, looks_at_directory
 
 
 @contextmanager
@@ -23,5 +23,5 @@ def _transport(loaded: Loaded, *, reads: bool) -> Transport:
     if reads and looks_at_directory(loaded):
         from perdure.client.directory_transport import DirectoryTransport
 
-        return DirectoryTransport(loaded.settings.dir)
+        return DirectoryTransport(hub_directory(loaded))
     return connect_transport(loaded)

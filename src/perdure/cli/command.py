@@ -8,7 +8,7 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,33 +49,47 @@ _EXIT_CODES: tuple[tuple[type[PerdureError], int], ...] = (
 )
 
 _WHERE = "Where the hub is"
-_CONNECTION: dict[str, Any] = {
-    "hub": Annotated[str | None, typer.Option("--hub", help="The hub's name.", rich_help_panel=_WHERE)],
-    "brokers": Annotated[
-        str | None, typer.Option("--brokers", "--bootstrap", help="Kafka's bootstrap servers.", rich_help_panel=_WHERE)
-    ],
+Shared = Mapping[str, Any]
+"""Flags that several commands have, each with its annotation."""
+_HUB: Shared = {"hub": Annotated[str | None, typer.Option("--hub", help="The hub's name.", rich_help_panel=_WHERE)]}
+_URL: Shared = {
     "url": Annotated[
         str | None, typer.Option("--url", help="An API, from `perdure serve` or `dev`.", rich_help_panel=_WHERE)
     ],
-    "dir": Annotated[
-        Path | None, typer.Option("--dir", help="The state directory of `perdure dev`.", rich_help_panel=_WHERE)
+}
+
+
+def _directory(text: str) -> Shared:
+    return {"dir": Annotated[Path | None, typer.Option("--dir", help=text, rich_help_panel=_WHERE)]}
+
+
+# Which of the flags that say where the hub is a command has: those that it obeys.
+KAFKA: Shared = {
+    **_HUB,
+    "brokers": Annotated[
+        str | None, typer.Option("--brokers", "--bootstrap", help="Kafka's bootstrap servers.", rich_help_panel=_WHERE)
     ],
 }
-_LOGS: dict[str, Any] = {
+ANYWHERE: Shared = {**KAFKA, **_URL, **_directory("The state directory of `perdure dev`.")}
+NEARBY: Shared = {**_HUB, **_directory("Where the hub is kept; default: .perdure.")}
+WORKER: Shared = {**KAFKA, **_directory("Where this worker keeps its stores; each needs a directory of its own.")}
+_LOGS: Shared = {
     "log_level": Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")],
     "log_format": Annotated[str | None, typer.Option("--log-format", help="auto, text or json.")],
 }
 
 
-def command(*flags: str, logs: bool = False, usage: int = USAGE) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def command(
+    *flags: str, where: Shared = ANYWHERE, logs: bool = False, usage: int = USAGE
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Make a function a command: its first parameter is the loaded configuration, made from files, variables and flags.
 
-    `flags` are those of its own parameters that are settings; None is one that was not given. `logs` adds --log-level and
-    --log-format. `usage` is the exit code where it was called wrongly.
+    `flags` are those of its own parameters that are settings; None is one that was not given. `where` are the flags that say
+    where the hub is. `logs` adds --log-level and --log-format. `usage` is the exit code where it was called wrongly.
     """
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-        shared = {**_CONNECTION, **(_LOGS if logs else {})}
+        shared = {**where, **(_LOGS if logs else {})}
 
         @functools.wraps(function)
         def run(**given: Any) -> None:

@@ -9,7 +9,7 @@ import typer
 from perdure.config import Loaded, Settings
 from perdure.errors import ConfigError
 
-from .command import command
+from .command import KAFKA, command
 from .starting import Json
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(hub, name="hub", rich_help_panel="Run")
 
 
-@command()
+@command(where=KAFKA)
 def create(
     loaded: Loaded,
     partitions: Annotated[int, typer.Option("--partitions", min=1, help="For ever: it cannot be changed later.")] = 12,
@@ -56,7 +56,7 @@ def create(
     _show(found, json=json)
 
 
-@command()
+@command(where=KAFKA)
 def describe(loaded: Loaded, json: Json = False) -> None:
     """Describe a hub, and check that its topics keep what the protocol rests on."""
     from perdure.client.hubs import open_errors
@@ -70,7 +70,7 @@ def describe(loaded: Loaded, json: Json = False) -> None:
         check_topics(settings, found)
 
 
-@command()
+@command(where=KAFKA)
 def raise_level(
     loaded: Loaded,
     level: Annotated[
@@ -110,7 +110,7 @@ def raise_level(
     print_table(table)
 
 
-@command()
+@command(where=KAFKA)
 def acls(
     loaded: Loaded,
     role: Annotated[

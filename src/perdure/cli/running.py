@@ -8,7 +8,7 @@ import typer
 
 from perdure.config import Loaded, Settings
 
-from .command import command, guarded
+from .command import KAFKA, NEARBY, WORKER, command, guarded
 
 AppPath = Annotated[
     str | None, typer.Argument(help="The app, as module:name; default: `app` of perdure.toml.", metavar="APP")
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
         app.command(name, rich_help_panel="Run")(act)
 
 
-@command("app", "port", "retention", logs=True)
+@command("app", "port", "retention", where=NEARBY, logs=True)
 def dev(
     loaded: Loaded,
     app: AppPath = None,
@@ -52,7 +52,7 @@ def dev(
     return run_dev(load_app(settings.app), options)
 
 
-@command("app", "processes", "standby", "drain_timeout", "host", "port", "retention", logs=True)
+@command("app", "processes", "standby", "drain_timeout", "host", "port", "retention", where=WORKER, logs=True)
 def worker(
     loaded: Loaded,
     app: AppPath = None,
@@ -103,7 +103,7 @@ def run_child(values: dict[str, Any], port_is_free: bool, slot: int) -> int:
     return 0
 
 
-@command("host", "port", logs=True)
+@command("host", "port", where=KAFKA, logs=True)
 def serve(loaded: Loaded, host: Host = None, port: Port = None) -> int:
     """Serve the HTTP API of a hub on Kafka. Beyond loopback it needs a token (PERDURE_TOKEN)."""
     from perdure.serve_process import run_serve
