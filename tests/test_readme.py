@@ -1,6 +1,5 @@
 """What the documents tell a reader to type or to copy is there and works."""
 
-import json
 import re
 import runpy
 import shlex
@@ -114,8 +113,9 @@ def test_the_client_of_the_readme_starts_and_waits(
 
 def test_the_requests_of_the_readme_are_answered(url: str) -> None:
     start, result = [shlex.split(line) for line in README.splitlines() if line.startswith("    curl ")]
-    body = json.loads(start[start.index("--json") + 1])
+    body, header = (start[start.index(option) + 1] for option in ("-d", "-H"))
+    sent = httpx.post(f"{url}{httpx.URL(start[1]).path}", content=body, headers=dict([header.split(": ")]))
 
-    assert httpx.codes.CREATED == httpx.post(f"{url}{httpx.URL(start[1]).path}", json=body).status_code
+    assert httpx.codes.CREATED == sent.status_code
     answer = httpx.get(f"{url}{httpx.URL(result[1]).raw_path.decode()}", timeout=60)
     assert "hello Ada" in answer.text

@@ -140,6 +140,11 @@ def test_the_description_names_every_route_and_its_problems(http: httpx.Client) 
     page = http.get("/docs").text
     for said in ("Authorization: Bearer TOKEN", "ProblemModel", "RUNNING", "replace_statuses"):
         assert said in page
+    assert "one of reject, return, replace" in page
+    assert "<code>next</code> (string or null, required)" in page
+    assert "<code>status</code> (one of PENDING, " in page
+    assert "<ul></ul>" not in page
+    assert page == http.get("/", follow_redirects=True).text
 
 
 def test_answers_are_as_they_are_described(http: httpx.Client) -> None:

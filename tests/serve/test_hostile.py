@@ -126,10 +126,21 @@ def test_a_change_is_done_or_refused_with_a_reason(http: httpx.Client, path: str
     assert "RUNNING" == check(http.get("/v1/instances/target")).json()["status"]
 
 
-def test_an_event_wants_json(http: httpx.Client) -> None:
-    answer = check(http.post("/v1/instances/target/events/go", content=b"1", headers={"Content-Type": "text/plain"}))
+@pytest.mark.parametrize("path", ["", "/target/events/go", "/target/cancel", "/target/terminate", "/target/resume"])
+@pytest.mark.parametrize("kind", [{}, {"Content-Type": "application/x-www-form-urlencoded"}])
+def test_a_body_that_is_not_sent_as_json_is_told_to_be(http: httpx.Client, path: str, kind: dict[str, str]) -> None:
+    answer = check(http.post(f"/v1/instances{path}", content=b'{"name": "echo"}', headers=kind))
 
     assert 415 == answer.status_code
+    assert (
+        f"the body is {kind.get('Content-Type', 'of no type')}; send it as application/json" == answer.json()["detail"]
+    )
+
+
+def test_json_that_is_none_is_told_with_its_place(http: httpx.Client) -> None:
+    answer = post(http, b'{"name": "echo", "input": ["Ada", }')
+
+    assert "the body is no JSON, at character 34: " in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("body", [b"x" * (BODY_BYTES_MAX + 1), b'{"name": "echo", "input": "' + b"x" * LIMIT + b'"}'])

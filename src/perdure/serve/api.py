@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from perdure.actors.errors import ValueRefused
 from perdure.actors.values import payload_of
@@ -112,8 +112,15 @@ async def _answer_http_error(_request: Request, error: Exception) -> Response:
 
 async def _answer_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = "; ".join(f"{'.'.join(str(step) for step in fault['loc'])}: {fault['msg']}" for fault in error.errors())
-    return problem(422, "Invalid request", faults, InvalidRequest.code)
+    return problem(422, "Invalid request", "; ".join(map(_fault, error.errors())), InvalidRequest.code)
+
+
+def _fault(fault: dict[str, Any]) -> str:
+    """One thing that is wrong, with its place."""
+    place = [str(step) for step in fault["loc"]]
+    if fault["type"] == "json_invalid":
+        return f"the body is no JSON, at character {place[-1]}: {fault['ctx']['error']}"
+    return f"{'.'.join(place)}: {fault['msg']}"
 
 
 def _add_probes(api: FastAPI, client: AsyncClient, parts: ApiParts) -> None:
@@ -158,6 +165,11 @@ def _add_description(api: FastAPI) -> None:
         """This description, as a page."""
         return Response(describe(api.openapi()), media_type="text/html")
 
+    @api.get("/", tags=["process"], response_class=RedirectResponse, responses=problems())
+    async def root() -> Response:
+        """To this description: the address that a process prints at its start."""
+        return RedirectResponse("docs")
+
 
 def _json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(encode_json(content), status, headers, "application/json")
@@ -183,6 +195,13 @@ def _request_id(
     ] = None,
 ) -> str:
     return checked_request_id(idempotency_key or uuid4().hex)
+
+
+async def _check_is_json(request: Request) -> None:
+    """A body of another type, as `curl -d` sends it, is told as that and not as JSON with nothing in it."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if await request.body() and media_type != "application/json":
+        raise HTTPException(415, f"the body is {media_type or 'of no type'}; send it as application/json")
 
 
 InstanceId = Annotated[str, Depends(_instance_id)]
@@ -234,7 +253,7 @@ def _key_and_value(text: str) -> tuple[str, str]:
     return key, value
 
 
-_STARTED: Answers = problems(409, 413, 422, 503) | {
+_STARTED: Answers = problems(409, 413, 415, 422, 503) | {
     200: {"model": StartedModel, "description": "An instance of this id was there, and is given back."},
     201: {"headers": {"Location": {"description": "The instance.", "schema": {"type": "string"}}}},
 }
@@ -250,24 +269,18 @@ class _Routes:
         add = router.add_api_route
         seen, asked = problems(404, 422, 503), problems(404, 409, 413, 422, 503)
         still: Answers = {202: {"model": InstanceModel, "description": "It has not ended."}}
-        add("", self.start, methods=["POST"], status_code=201, response_model=StartedModel, responses=_STARTED)
+        posted: dict[str, Any] = {"methods": ["POST"], "dependencies": [Depends(_check_is_json)]}
+        add("", self.start, status_code=201, response_model=StartedModel, responses=_STARTED, **posted)
         add("", self.list, methods=["GET"], response_model=PageModel, responses=problems(422, 503))
         add(one, self.get, methods=["GET"], response_model=InstanceModel, responses=seen)
         add(f"{one}/result", self.result, methods=["GET"], response_model=InstanceModel, responses=seen | still)
         add(f"{one}/history", self.history, methods=["GET"], response_model=HistoryModel, responses=seen)
         changed: dict[str, Any] = {"status_code": 204, "response_description": "It is durable."}
+        posted |= changed | {"responses": asked | problems(415)}
         body = {"requestBody": {"content": {"application/json": {"schema": {}, "example": {"approved": True}}}}}
-        raised = asked | problems(415)
-        add(
-            f"{one}/events/{{event}}",
-            self.raise_event,
-            methods=["POST"],
-            openapi_extra=body,
-            responses=raised,
-            **changed,
-        )
+        add(f"{one}/events/{{event}}", self.raise_event, openapi_extra=body, **posted)
         for change in (self.cancel, self.terminate, self.suspend, self.resume):
-            add(f"{one}/{change.__name__}", change, methods=["POST"], responses=asked, **changed)
+            add(f"{one}/{change.__name__}", change, **posted)
         add(one, self.purge, methods=["DELETE"], responses=asked, **changed)
 
     async def start(self, body: StartBody, request_id: RequestId) -> Response:
@@ -330,9 +343,6 @@ class _Routes:
     ) -> Response:
         """Raise an external event; the body is its payload, any JSON."""
         body = await request.body()
-        media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if body and media_type != "application/json":
-            raise HTTPException(415, "the body is the event's payload, as application/json")
         try:
             value = decode_json(body) if body else None
         except (ValueError, RecursionError) as error:

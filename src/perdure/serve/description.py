@@ -52,14 +52,18 @@ def _body(openapi: dict[str, Any], operation: dict[str, Any]) -> Iterator[str]:
         return
     kind = _kind(content.get("schema", {}))
     yield f"<p>Body: {_text(kind)}</p>"
-    shape = openapi.get("components", {}).get("schemas", {}).get(kind, {})
+    shape = openapi.get("components", {}).get("schemas", {}).get(kind.removesuffix(" or null"), {})
     for example in [content["example"]] if "example" in content else shape.get("examples", ()):
         yield f"<pre>{_text(json.dumps(example, indent=2, ensure_ascii=False))}</pre>"
 
 
 def _schemas(openapi: dict[str, Any]) -> Iterator[str]:
     for name, schema in openapi.get("components", {}).get("schemas", {}).items():
-        yield f"<h3><code>{_text(name)}</code></h3><p>{_text(schema.get('description', ''))}</p><ul>"
+        yield f"<h3><code>{_text(name)}</code></h3><p>{_text(schema.get('description', ''))}</p>"
+        if "properties" not in schema:
+            yield f"<p>{_text(_kind(schema))}</p>"
+            continue
+        yield "<ul>"
         for field, shape in schema.get("properties", {}).items():
             needed = ", required" if field in schema.get("required", ()) else ""
             yield f"<li><code>{_text(field)}</code> ({_text(_kind(shape))}{needed}) {_text(shape.get('description', ''))}</li>"
@@ -69,9 +73,11 @@ def _schemas(openapi: dict[str, Any]) -> Iterator[str]:
 def _kind(schema: dict[str, Any]) -> str:
     """What a schema allows, in a word or two."""
     if "anyOf" in schema:
-        return " or ".join(_kind(each) for each in schema["anyOf"] if each != {"type": "null"})
+        return " or ".join(map(_kind, schema["anyOf"]))
     if "$ref" in schema:
         return str(schema["$ref"]).rpartition("/")[2]
+    if "enum" in schema:
+        return f"one of {', '.join(map(str, schema['enum']))}"
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items'])}"
     return str(schema.get("format") or schema.get("type", "any JSON"))
