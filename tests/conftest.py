@@ -13,7 +13,8 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from tests import ports
-from tests.broker import Broker, NoBroker, find_broker, own_broker
+from tests.broker import Broker, find_broker, own_broker
+from tests.wanting import broker_wanted
 
 CLEANUP_SECONDS = 120
 # Who is started in the background ignores SIGINT, and so does all that it starts; some tests interrupt what they started.
@@ -60,10 +61,8 @@ def logs_as_they_were() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def kafka_broker() -> Iterator[Broker]:
     """A broker for tests that use topics of their own and leave it alone. Skips, with the reason, where there is none."""
-    try:
+    with broker_wanted():
         broker = find_broker()
-    except NoBroker as error:
-        pytest.skip(str(error))
     yield broker
     broker.stop()
 
@@ -82,9 +81,7 @@ def closed_port() -> Iterator[int]:
 @pytest.fixture
 def mortal_broker() -> Iterator[Broker]:
     """A broker of this test alone, to be killed and started again."""
-    try:
+    with broker_wanted():
         broker = own_broker()
-    except NoBroker as error:
-        pytest.skip(str(error))
     yield broker
     broker.stop()

@@ -167,23 +167,47 @@ def test_the_last_line_of_a_run_says_how_many_ran_and_why_not_all(
     last = run.stdout.splitlines()[-1]
     assert (code, True) == (run.returncode, last.startswith("real Kafka: 0 of ")), run.stdout + run.stderr
     assert (
-        "run (`docker info` failed: Cannot connect to the Docker daemon. Is it running?; `java -version` failed" in last
+        "run (no broker: `docker info` failed: Cannot connect to the Docker daemon. Is it running?; `java -version` failed"
+        in last
     )
+
+
+@pytest.mark.parametrize(("reason", "code"), [("no broker: none", 1), ("no kcat here", 0)])
+def test_where_a_broker_is_required_nothing_else_is(tmp_path: Path, reason: str, code: int) -> None:
+    _lay_out(
+        tmp_path,
+        f"import pytest\n@pytest.mark.kafka\ndef test_one(): pytest.skip({reason!r})\n@pytest.mark.kafka\ndef test_two(): pass\n",
+    )
+    environment = {**_outside(), "PERDURE_REQUIRE_KAFKA": "1"}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2"]
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+    assert (code, f"real Kafka: 1 of 2 run ({reason})") == (run.returncode, run.stdout.splitlines()[-1]), run.stdout
+
+
+def _lay_out(directory: Path, test: str) -> None:
+    """A project with the real root's count, and its own settings, so that those of a checkout around it are not looked for."""
+    (directory / "conftest.py").write_text((ROOT / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
+    (directory / "pytest.ini").write_text("[pytest]\nmarkers = kafka\n")
+    (directory / "test_it.py").write_text(test)
+
+
+def _outside() -> dict[str, str]:
+    """This process's environment without what says that it is one of pytest-xdist's."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_the_last_line_of_a_run_that_is_interrupted_says_so_and_what_ran_until_then(
     tmp_path: Path, workers: str
 ) -> None:
-    (tmp_path / "conftest.py").write_text((ROOT / "conftest.py").read_text(encoding="utf-8"), encoding="utf-8")
-    # Its own settings, so that those of a checkout around it are not looked for.
-    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers = kafka\n")
-    (tmp_path / "test_it.py").write_text(
+    _lay_out(
+        tmp_path,
         "import threading, pytest\n"
         "pytestmark = pytest.mark.kafka\n"
         "def test_one(): pass\n"
         "def test_two(): threading.Event().wait(60)\n"
-        "def test_three(): pass\n"
+        "def test_three(): pass\n",
     )
     (tmp_path / "told.py").write_text(
         "import os, pathlib, pytest\n"
@@ -193,9 +217,8 @@ def test_the_last_line_of_a_run_that_is_interrupted_says_so_and_what_ran_until_t
         "        pathlib.Path('told').touch()\n"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "told", "-n", workers]
-    outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
     run = subprocess.Popen(
-        [*command, "--dist", "loadfile"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=outside
+        [*command, "--dist", "loadfile"], cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=_outside()
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "told").exists():

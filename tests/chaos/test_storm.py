@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.broker import NoBroker
 from tests.brokers import ProxiedBroker, proxied_broker
 from tests.chaos.storm import Site, bad_way, rage, small_storm
 from tests.chaos.tally import Tally
 from tests.chaos.verdict import Verdict
 from tests.checkers.evidence import Violation
+from tests.wanting import broker_wanted
 
 
 def tally_of(*verdicts: Verdict) -> Tally:
@@ -35,10 +35,8 @@ def test_nothing_is_lost_doubled_or_stuck_in_a_small_storm(kafka_servers: str) -
 
 @pytest.fixture
 def proxied() -> Iterator[ProxiedBroker]:
-    try:
+    with broker_wanted():
         broker = proxied_broker()
-    except NoBroker as error:
-        pytest.skip(str(error))
     yield broker
     broker.stop()
 

@@ -11,9 +11,10 @@ from perdure.audit import audit_records, read_log
 from perdure.client import Client
 from perdure.errors import PerdureError
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
-from tests.broker import LocalBroker, NoBroker, broker_directory, ready_java
+from tests.broker import LocalBroker, broker_directory, ready_java
 from tests.chaos.disks import SmallDisk, can_mount
 from tests.e2e.workers import WorkerProcess, until
+from tests.wanting import broker_wanted
 
 pytestmark = pytest.mark.kafka
 STARTS_MAX = 500
@@ -45,11 +46,9 @@ def disk() -> Iterator[SmallDisk]:
 
 @pytest.fixture
 def broker(disk: SmallDisk) -> Iterator[LocalBroker]:
-    try:
+    with broker_wanted():
         broker = LocalBroker(ready_java(), disk.directory.parent)
         broker.start()
-    except NoBroker as error:
-        pytest.skip(str(error))
     yield broker
     broker.stop()
 

@@ -10,9 +10,9 @@ import pytest
 from perdure.client import Client
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
 from perdure.partitions.partitioner import partition_of
-from tests.broker import NoBroker
 from tests.brokers import ProxiedBroker, proxied_broker
 from tests.e2e.workers import WorkerProcess, until
+from tests.wanting import broker_wanted
 
 RESETS = 14
 WARM = 5
@@ -35,10 +35,8 @@ async def quick(ctx: OrchestrationContext, number: int) -> int:
 
 @pytest.fixture
 def broker() -> Iterator[ProxiedBroker]:
-    try:
+    with broker_wanted():
         broker = proxied_broker()
-    except NoBroker as error:
-        pytest.skip(str(error))
     yield broker
     broker.stop()
 

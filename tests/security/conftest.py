@@ -6,18 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker import ROOT, NoBroker, fetch_jars, find_java
+from tests.broker import ROOT, fetch_jars, find_java
 from tests.secured import SecuredBroker
+from tests.wanting import broker_wanted
 
 
 @pytest.fixture(scope="package")
 def secured_broker() -> Iterator[SecuredBroker]:
     """Skips, with the reason, where there is no Java to run one."""
-    try:
+    with broker_wanted():
         java = find_java()
         fetch_jars()
-    except NoBroker as error:
-        pytest.skip(str(error))
     (ROOT / "build").mkdir(exist_ok=True)
     broker = SecuredBroker(java, Path(tempfile.mkdtemp(prefix="secured-", dir=ROOT / "build")))
     broker.start()
