@@ -99,6 +99,21 @@ def test_what_nobody_can_be_told_is_a_dead_letter_with_its_bytes(
     cluster.check()
 
 
+def test_what_was_forwarded_first_is_kept_in_the_encoding_of_the_forward() -> None:
+    """Its own bytes stay in the inbox that it was put on (R9)."""
+    cluster = Cluster(partitions=2, code=app)
+    member = cluster.join()
+    cluster.until(member.owns)
+    value = json.dumps({"raise": "news", "id": "nobody", "input": 1}).encode()
+    cluster.put(value, 1 - cluster.home_of("nobody"))
+    cluster.settle()
+    ((headers, kept),) = cluster.dead_letters()
+
+    assert "does not exist" in headers["perdure-reason"]
+    assert ("nobody", RaiseEvent("news", b"1")) == ((message := decode_inbound(kept)).instance_id, message.body)
+    cluster.check()
+
+
 @pytest.mark.parametrize(("whom", "says"), [("nobody", "does not exist"), ("over", "'over' is COMPLETED")])
 def test_an_event_that_an_orchestration_sent_to_nobody_is_kept(cluster: Cluster, whom: str, says: str) -> None:
     cluster.send("sender", Start("tell", orjson.dumps(whom)))
