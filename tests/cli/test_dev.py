@@ -104,7 +104,7 @@ def test_a_broken_app_is_named_before_anything_starts(project: Path) -> None:
     broken = perdure("dev", cwd=project)
 
     assert (2, 2) == (missing.code, broken.code)
-    assert "it needs 'nowhere', which is not installed" in missing.err
+    assert "app cannot be imported: app.py:1: it needs 'nowhere', which is not installed" in missing.err
     assert "app.py:" in broken.err
     assert "ZeroDivisionError" in broken.err
     assert not (project / ".perdure").exists()
@@ -138,6 +138,35 @@ def test_a_type_may_be_defined_below_its_use(project: Path, start_dev: Callable[
     dev = start_dev(project)
 
     assert {"text": "hi"} == dev("start", "later", "--input", '{"text": "hi"}', "--wait").json
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("./app.py", "app:app"),
+        ("app.py", "app:app"),
+        ("./app", "app:app"),
+        ("src/orders.py:shop", "src.orders:shop"),
+        ("src\\orders.py:shop", "src.orders:shop"),
+        ("../app.py:app", "app:app"),
+        (".app:app", "app:app"),
+        ("/", "app:app"),
+    ],
+)
+def test_an_app_that_is_named_by_its_file_is_refused_with_what_was_meant(project: Path, path: str, meant: str) -> None:
+    for command in ("dev", "worker"):
+        done = perdure_here(command, path, cwd=project)
+
+        assert 2 == done.code
+        assert f"found {path.partition(':')[0]!r}: did you mean {meant}?" in done.err
+
+
+def test_a_module_that_an_app_misses_is_not_taken_for_the_app(project: Path) -> None:
+    (project / "application.py").write_text("import app_that_is_not_there\nimport app_\n")
+    (project / "app_that_is_not_there.py").write_text("import app\nimport appl\n")
+    done = perdure("dev", "application:app", cwd=project)
+
+    assert "application cannot be imported: app_that_is_not_there.py:2: it needs 'appl'" in done.err
 
 
 def test_where_nobody_runs_it_reads_open_the_directory_and_the_rest_says_what_to_do(

@@ -21,14 +21,15 @@ def load_app(path: str) -> "App":
     if not path:
         raise AppNotLoaded("no app is named: give it as module:name, or set `app` in perdure.toml")
     module_name, _, name = path.partition(":")
+    _check_is_no_file(module_name, name or "app")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is None or not module_name.startswith(error.name):
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise AppNotLoaded(
-                f"{module_name} cannot be imported: it needs {error.name!r}, which is not installed"
+                f"{module_name} cannot be imported: {_where(error)}it needs {error.name!r}, which is not installed"
             ) from error
         raise AppNotLoaded(
             f"there is no module {module_name!r}, neither in {Path.cwd()} nor installed; an app is named as module:name"
@@ -45,6 +46,17 @@ def load_app(path: str) -> "App":
     hint = f"; it has {', '.join(f'{module_name}:{each}' for each in apps)}" if apps else "; make one with app = App()"
     what = "has no" if found is None else f"has a {type(found).__name__} called"
     raise AppNotLoaded(f"module {module_name!r} {what} {name or 'app'!r}, and an App was wanted{hint}")
+
+
+def _check_is_no_file(module_name: str, name: str) -> None:
+    """A path of a file is no name of a module, and Python's own words for it lead nowhere."""
+    steps = module_name.removesuffix(".py").replace("\\", "/").replace("/", ".").split(".")
+    if module_name != ".".join(filter(None, steps)):
+        meant = ".".join(filter(None, steps)) or "app"
+        raise AppNotLoaded(
+            f"an app is named as module:name, not by its file, and looked for from the working directory; found {module_name!r}: did you "
+            f"mean {meant}:{name}?"
+        )
 
 
 def _resolve(app: "App") -> None:
