@@ -1,6 +1,7 @@
 """A real Kafka for tests, demo and benchmark: one that is there, one in Docker, or one on this machine's Java.
 
-`python -m tests.broker [--warm]` runs one in the foreground, prints its address, and ends with its standard input, SIGINT or SIGTERM.
+`python -m tests.broker [--warm]` runs one in the foreground, prints its address and the process ids of what it started, in one line, and ends with
+its standard input, SIGINT or SIGTERM.
 Nothing is taken for granted: Docker, Java and Maven are run under a time limit before they are believed.
 """
 

@@ -38,7 +38,7 @@ def await_answer(settings: KafkaSettings, admin: AdminClient, future: "Future[_R
         except FutureTimeout:
             _raise_refusal(settings, admin, began)
             if time.monotonic() > deadline:
-                raise unavailable(settings, "no answer") from None
+                raise unavailable(settings, settings.refusals.trouble_since(began) or "no answer") from None
         except KafkaException as error:
             if error.args[0].code() not in AWAY:
                 raise

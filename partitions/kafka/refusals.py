@@ -17,6 +17,7 @@ _UNAUTHORIZED: Final = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
+_TROUBLES: Final = frozenset({KafkaError._TRANSPORT, KafkaError._RESOLVE})
 _TLS_ALERT = "SSL routines"
 
 
@@ -34,7 +35,7 @@ class Refusals:
         now = time.monotonic()
         if is_refusal(error) and concerns_reader(error):
             self._newest = (now, error)
-        elif error.code() == KafkaError._TRANSPORT:
+        elif error.code() in _TROUBLES:
             self._trouble = (now, error.str())
 
     def since(self, moment: float) -> KafkaError | None:

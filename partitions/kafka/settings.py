@@ -148,7 +148,8 @@ class KafkaSettings:
         try:
             return kind({**common, **defaults, **own, **fixed, **heard, "error_cb": self.refusals.note}, logger=LOGGER)
         except (KafkaException, TypeError, ValueError) as error:
-            raise SettingRefused(f"[kafka] cannot be used: {_reason(error)}{_unreadable(own)}") from error
+            reason = _reason(error)
+            raise SettingRefused(f"[kafka] cannot be used: {reason}{_missing(reason)}{_unreadable(own)}") from error
 
 
 def find_unknown(properties: Properties) -> list[str]:
@@ -169,6 +170,11 @@ def _is_known(name: str, value: str | float) -> bool:
 
 def _reason(error: Exception) -> str:
     return error.args[0].str() if isinstance(error, KafkaException) else str(error)
+
+
+def _missing(reason: str) -> str:
+    """How to set a password that is missing, since a file is no place for it."""
+    return "; PERDURE_KAFKA_SASL_PASSWORD sets the password" if "sasl.password" in reason else ""
 
 
 def _unreadable(properties: Properties) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from perdure.partitions.topics import HubNameRefused, HubTopics
 
+from .brokers import check_brokers
 from .errors import ConfigError
 from .masking import hide
 
@@ -369,11 +370,7 @@ def _check_names(settings: Settings, places: Mapping[str, str]) -> None:
         HubTopics(settings.hub)
     except HubNameRefused as error:
         raise ConfigError(f"{places['hub']}: {error}") from error
-    if "@" in settings.brokers:
-        raise ConfigError(
-            f"{places['brokers']}: brokers are host:port,host:port, without an @; who we are to them stands in [kafka], as sasl.username "
-            "and sasl.password"
-        )
+    check_brokers(settings.brokers, places["brokers"])
     if settings.token and not _HEADER_VALUE.fullmatch(settings.token):
         raise ConfigError(
             f"{places['token']}: a token is visible ASCII without spaces around it; this one, which is not shown, has other characters"

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from perdure.partitions.private import open_private
 
+from .brokers import check_brokers
 from .client.transport import Transport
 from .config import KafkaValue, Loaded, Settings
 from .errors import ConfigError, HubUnavailable
@@ -184,6 +185,7 @@ def kafka_settings(hub: str, brokers: str, properties: Mapping[str, KafkaValue])
 
     from .client.hubs import open_errors
 
+    check_brokers(brokers, "brokers")
     with open_errors():
         return Made(brokers, hub, properties)
 

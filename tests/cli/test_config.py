@@ -64,6 +64,16 @@ def test_what_is_fixed_is_refused_with_its_reason_and_what_librdkafka_does_not_k
     assert 'No such configuration property: "linger"' in unknown.err
 
 
+def test_a_password_that_is_missing_is_told_with_its_variable(tmp_path: Path) -> None:
+    (tmp_path / "perdure.toml").write_text(
+        'brokers = "127.0.0.1:1"\n[kafka]\nsasl.mechanism = "PLAIN"\nsasl.username = "a"\nsecurity.protocol = "SASL_PLAINTEXT"\n'
+    )
+    done = perdure_here("hub", "describe", cwd=tmp_path)
+
+    assert 2 == done.code
+    assert "must be set; PERDURE_KAFKA_SASL_PASSWORD sets the password" in done.err
+
+
 def test_what_a_slip_in_the_name_of_a_secret_was_to_hold_is_not_shown(tmp_path: Path) -> None:
     (tmp_path / "perdure.toml").write_text('[kafka]\nssl.keystore.pasword = "canary-file"\nlinger.ms = 5\n')
     for options in ([], ["--json"]):

@@ -106,6 +106,17 @@ def test_a_client_says_why_it_finds_no_broker_within_its_own_time(closed_port: i
         client.close()
 
 
+def test_a_broker_whose_name_leads_nowhere_is_told_with_what_the_resolver_says() -> None:
+    client = Client.kafka("hub", "no-such-host.invalid:9092", timeout=5.0)
+    try:
+        with pytest.raises(
+            HubUnavailable, match=r"no Kafka broker answered .*Failed to resolve 'no-such-host\.invalid:9092'"
+        ):
+            client.start(echo, 1)
+    finally:
+        client.close()
+
+
 def test_a_broker_that_is_not_there_is_named_in_time(closed_port: int) -> None:
     port = closed_port
     client = Client(lambda: impatient(port))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from perdure.client import Client
 from perdure.config import Loaded, Settings, is_secret, load_settings, written
 from perdure.errors import ConfigError
 
@@ -118,6 +119,41 @@ def test_a_variable_or_flag_that_cannot_be_used_is_named(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         load(tmp_path, "", variables, **flags)
+
+
+@pytest.mark.parametrize(
+    "brokers", ["", "a:1", "127.0.0.1:9092", "kafka_1:9092, kafka-2.b.c:65535", "[::1]:9092,[fe80::1%eth0]:1", "käse:1"]
+)
+def test_addresses_of_brokers_are_taken_as_they_are(tmp_path: Path, brokers: str) -> None:
+    assert brokers == load(tmp_path, brokers=brokers).settings.brokers
+
+
+@pytest.mark.parametrize(
+    ("brokers", "said"),
+    [
+        (
+            "http://127.0.0.1:9",
+            r"--brokers: brokers are host:port,host:port, without http://; how to speak to them stands",
+        ),
+        ("a:1,SASL_SSL://b:1", r"without SASL_SSL://.*security\.protocol; found 'SASL_SSL://b:1'"),
+        ("127.0.0.1:15730 2136", r"as kafka-1:9092 or \[::1\]:9092; found '127\.0\.0\.1:15730 2136'"),
+        ("kafka", "found 'kafka'"),
+        ("a:1,,b:1", "found ''"),
+        ("a:1 b:1", "found 'a:1 b:1'"),
+        ("a:0", "found 'a:0'"),
+        ("a:65536", "found 'a:65536'"),
+        ("a:x", "found 'a:x'"),
+        ("::1:9092", "found '::1:9092'"),
+        ("[::1]", r"found '\[::1\]'"),
+        (":9092", "found ':9092'"),
+        (" ", "found ' '"),
+    ],
+)
+def test_what_is_no_address_of_a_broker_is_refused_at_once(tmp_path: Path, brokers: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        load(tmp_path, brokers=brokers)
+    with pytest.raises(ConfigError, match=r"^brokers: brokers are host:port"):
+        Client.kafka("hub", brokers)
 
 
 def test_a_variable_that_is_no_setting_is_told_of_with_the_one_that_was_meant(tmp_path: Path) -> None:
