@@ -17,7 +17,7 @@ FUZZ = 100
 MINUTES = 10
 
 help: ## list these commands
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: setup ## index real text while scheduled tasks run, through SIGKILLs, on the embedded log
 	@$(PY) -m workloads.demo

@@ -113,6 +113,8 @@ def test_make_lists_its_commands() -> None:
     assert {"demo", "demo-kafka", "test", "check", "bench", "kill-test"} <= set(
         re.findall(r"^  make ([\w-]+)", listed, re.MULTILINE)
     )
+    columns = {len(row) for row in re.findall(r"^  make [\w-]+ +", listed, re.MULTILINE)}
+    assert 1 == len(columns), "one of them runs out of its column"
 
 
 def test_every_target_of_make_is_listed() -> None:

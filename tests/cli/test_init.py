@@ -37,6 +37,12 @@ def test_the_app_is_ten_lines_and_what_init_says_to_run_is_right(tmp_path: Path)
     assert "pytest" in done.err
 
 
+def test_a_folder_with_a_space_is_quoted_in_what_init_says_to_run(tmp_path: Path) -> None:
+    done = perdure_here("init", "my app", cwd=tmp_path)
+
+    assert "cd 'my app' && perdure dev" in done.err
+
+
 def test_the_test_that_it_writes_can_fail(tmp_path: Path) -> None:
     perdure_here("init", cwd=tmp_path)
     app = tmp_path / "app.py"

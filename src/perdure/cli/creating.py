@@ -1,5 +1,6 @@
 """`perdure init`: a small app, its test and its configuration."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -75,7 +76,7 @@ def write_project(directory: Path) -> None:
                 (directory / name).write_text(content, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write to {directory}: {error}") from error
-    step = "" if directory == Path() else f"cd {quoted(directory)} && "
+    step = "" if directory == Path() else f"cd {quoted(shlex.quote(str(directory)))} && "
     note(f"wrote {', '.join(FILES)}")
     note(f"run it:  {step}perdure dev")
     note("""then:    perdure start welcome --input '["Ada", "Grace"]' --wait""")
