@@ -1,5 +1,6 @@
 """The HTTP API as a program of another language meets it: plain requests, problems, and who may come in."""
 
+import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,7 +42,7 @@ def http(hub: RunningHub) -> Iterator[httpx.Client]:
 
 
 def test_who_waits_while_the_api_stops_is_told_to_ask_again(
-    hub: RunningHub, http: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    hub: RunningHub, http: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     start(http, name="listen", instance_id="outlives-the-api")
     monkeypatch.setattr(server_module, "STOP_SECONDS", 0.2)
@@ -54,6 +55,7 @@ def test_who_waits_while_the_api_stops_is_told_to_ask_again(
 
     assert (503, "urn:perdure:problem:no-answer") == (told.status_code, told.json()["type"])
     assert "Retry-After" in told.headers
+    assert [] == [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def start(http: httpx.Client, **body: Any) -> httpx.Response:

@@ -1,10 +1,12 @@
 """Serving the API: where it may listen, and a server that can be run or embedded."""
 
+import asyncio
 import socket
 import threading
 from collections.abc import Callable
 from errno import EADDRINUSE
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -13,7 +15,10 @@ from perdure.loopback import is_loopback
 
 from .connection import CONNECTIONS_MAX, IDLE_SECONDS_MAX, PatientConnection
 
+_log = structlog.get_logger("perdure.api")
 STOP_SECONDS = 5
+# What a connection gets to take the answer that the server stops, before it is cut off.
+_ANSWER_SECONDS = 2
 
 
 def check_address(host: str, token: str) -> None:
@@ -67,7 +72,7 @@ class ApiServer:
             proxy_headers=False,
             limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=IDLE_SECONDS_MAX,
-            timeout_graceful_shutdown=STOP_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS + _ANSWER_SECONDS,
         )
         self._server = _Server(config)
         self._listener = listener
@@ -104,7 +109,7 @@ class ApiServer:
 
 
 class _Server(uvicorn.Server):
-    """Leaves the process's signals to the process."""
+    """Leaves the process's signals to the process, and ends in order what lasts longer than a stop."""
 
     def install_signal_handlers(self) -> None:
         """None."""
@@ -113,3 +118,18 @@ class _Server(uvicorn.Server):
         from contextlib import nullcontext
 
         return nullcontext()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Who waits for the end of an instance may wait on elsewhere, and uvicorn would call that an error."""
+        ending = asyncio.get_running_loop().call_later(STOP_SECONDS, self._end_requests)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            ending.cancel()
+
+    def _end_requests(self) -> None:
+        tasks = tuple(self.server_state.tasks)
+        if tasks:
+            _log.info("api.requests_ended", requests=len(tasks), hint="each is told to ask again")
+        for task in tasks:
+            task.cancel()
