@@ -1,11 +1,14 @@
 """docs/CLI.md has every exit code, and each means what it says."""
 
 import re
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
 from perdure.cli import command
+from perdure.client import ListOptions, StartOptions
+from perdure.client.sync import Handle
 from perdure.errors import (
     AppNotLoaded,
     ConfigError,
@@ -86,3 +89,30 @@ def test_a_fault_of_ours_is_a_line_and_a_traceback_only_with_debug(
     assert "ZeroDivisionError: a bug; this is a fault of perdure's" in done.err
     assert "Traceback" not in done.err
     assert "Traceback" in perdure_here("--debug", "list", cwd=tmp_path).err
+    assert "Traceback" in perdure_here("list", "--debug", cwd=tmp_path).err
+
+
+def test_errors_name_flags_and_each_flag_and_parameter_that_is_meant_is_there() -> None:
+    parameters = {*StartOptions.__annotations__, *ListOptions.__annotations__, *signature(Handle.purge).parameters}
+    helped = " ".join(perdure_here(verb, "--help", cwd=Path.cwd()).out for verb in ("start", "list", "purge"))
+    no_flag_sets_it = {"tell_end"}
+
+    for parameter, flag in command.FLAGS.items():
+        assert parameter.removeprefix("with ") in parameters
+        assert f"{flag.removeprefix('with ')} " in helped
+    assert {name for name in parameters if "_" in name} - no_flag_sets_it <= command.FLAGS.keys()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("replace_statuses go with if_exists=replace", "--replace-status go with --if-exists replace"),
+        ("instance 'if_exists=x' of \"start_at\" is there", "instance 'if_exists=x' of \"start_at\" is there"),
+        ("with the same instance_id and request_id 'r'", "with the same --id and --request-id 'r'"),
+        ("the hub's start_at and the client's", "the hub's --at and the client's"),
+        ("or purge with force", "or purge with --force"),
+        ("no my_request_id, --if-exists", "no my_request_id, --if-exists"),
+    ],
+)
+def test_what_is_in_quotes_is_left_as_it_is(said: str, shown: str) -> None:
+    assert shown == command.with_flags(said)

@@ -53,7 +53,7 @@ def test_start_takes_every_option(dev: RunningDev) -> None:
     assert (name, True, None) == (started.json["instance_id"], started.json["created"], started.json["held"])
     assert started.json == again.json
     assert (8, "") == (taken.code, taken.out)
-    assert "--if-exists" in taken.err or "if_exists" in taken.err
+    assert "--if-exists return to get it back" in taken.err
     assert (0, f"{name}\n") == (returned.code, returned.out)
     assert "given back" in returned.err
     assert ({"team": "a", "n": "1"}, "PENDING") == (found["tags"], found["status"])
@@ -68,7 +68,7 @@ def test_replace_ends_what_it_names(dev: RunningDev) -> None:
     name = new_id()
     dev("start", "listen", "--id", name)
     refused = dev("start", "listen", "--id", name, "--if-exists", "replace")
-    assert "and of another where replace_statuses names its status" in refused.err
+    assert "and of another where --replace-status names its status" in refused.err
     replaced = dev("start", "listen", "--id", name, "--if-exists", "replace", "--replace-status", "running", "--json")
 
     assert (8, True) == (refused.code, replaced.json["created"])
@@ -192,7 +192,7 @@ def test_of_many_each_is_asked_and_the_code_is_that_of_the_first_refusal(dev: Ru
     forced = dev("purge", gone, here, "--force")
 
     assert (8, 5) == (done.code, forced.code)
-    assert "terminate it first" in done.err
+    assert "terminate it first, or purge with --force" in done.err
     assert f"purged: {here}" in forced.err
 
 
@@ -275,7 +275,7 @@ def test_a_start_whose_outcome_is_unknown_says_how_to_repeat_it(dev: RunningDev)
 
     assert (7, "") == (done.code, done.out)
     (request_id,) = re.findall(r"to repeat it: the same, with --id x --request-id (\w+)", done.err)
-    assert f"instance_id and request_id '{request_id}', and it is started once" in done.err
+    assert f"--id and --request-id '{request_id}', and it is started once" in done.err
     assert 1 == done.err.count("started or not")
 
 

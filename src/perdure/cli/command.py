@@ -6,6 +6,7 @@ Rules of this file: an error is one or two lines that say what to do next, never
 import functools
 import inspect
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,19 @@ _EXIT_CODES: tuple[tuple[type[PerdureError], int], ...] = (
     (PerdureError, OUR_FAULT),
 )
 
+# Errors of the library name its parameters; whoever wrote a command line knows flags. What stands in quotes is others' text.
+FLAGS = {
+    "if_exists": "--if-exists",
+    "replace_statuses": "--replace-status",
+    "instance_id": "--id",
+    "request_id": "--request-id",
+    "start_at": "--at",
+    "created_from": "--from",
+    "created_to": "--to",
+    "with force": "with --force",
+}
+_PARAMETER = re.compile(rf"""(?<!\w)'[^']*'|"[^"]*"|(?<![\w-])({"|".join(FLAGS)})(?:=(\w+)|\b)""")
+
 _WHERE = "Where the hub is"
 Shared = Mapping[str, Any]
 """Flags that several commands have, each with its annotation."""
@@ -78,6 +92,14 @@ _LOGS: Shared = {
     "log_format": Annotated[str | None, typer.Option("--log-format", help="auto, text or json.")],
 }
 
+# Of the root; who writes it behind the command means the same.
+_DEBUG = inspect.Parameter(
+    "debug",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[bool, typer.Option("--debug", hidden=True)],
+)
+
 
 def command(
     *flags: str, where: Shared = ANYWHERE, logs: bool = False, usage: int = USAGE
@@ -93,6 +115,8 @@ def command(
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
+            if given.pop(_DEBUG.name):
+                show_tracebacks()
             wanted = {name: given.pop(name) for name in (*shared, *flags)}
             guarded(lambda: act(_load(wanted), given), usage)
 
@@ -108,6 +132,7 @@ def command(
                 inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
                 for name, annotation in shared.items()
             ),
+            _DEBUG,
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -187,6 +212,11 @@ def exit_code_of(error: PerdureError) -> int:
     return next(code for kind, code in _EXIT_CODES if isinstance(error, kind))
 
 
+def show_tracebacks() -> None:
+    """What --debug asks for, of this process and of those that it starts."""
+    os.environ["PERDURE_DEBUG"] = "1"
+
+
 def say_traceback() -> None:
     """With --debug: where the error that is being handled came from."""
     if os.environ.get("PERDURE_DEBUG"):
@@ -196,5 +226,16 @@ def say_traceback() -> None:
 def say_error(text: str) -> None:
     from .output import errors, plain
 
-    line = plain("error:", "bold red") + plain(" ") + plain(masked(text), keep="\n")
+    line = plain("error:", "bold red") + plain(" ") + plain(with_flags(masked(text)), keep="\n")
     errors().print(line, soft_wrap=True)
+
+
+def with_flags(text: str) -> str:
+    """What an error of the library says, in the words of the command line."""
+
+    def flag(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]
+        return FLAGS[found[1]] + (f" {found[2]}" if found[2] else "")
+
+    return _PARAMETER.sub(flag, text)

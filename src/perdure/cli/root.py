@@ -1,6 +1,5 @@
 """The command `perdure`: its subcommands and what holds for all of them. docs/CLI.md has the table of its exit codes."""
 
-import os
 import sys
 import threading
 from importlib.metadata import version
@@ -9,6 +8,7 @@ from typing import Annotated
 import typer
 
 from . import auditing, configuring, controlling, creating, hubs, looking, running, starting
+from .command import show_tracebacks
 
 EPILOG = (
     "Exit codes: 0 done · 1 the instance failed · 2 usage (audit: broken log) · 3, 4 audit: code differs, code missing · "
@@ -38,7 +38,7 @@ def root(
     ] = False,
 ) -> None:
     if debug:
-        os.environ["PERDURE_DEBUG"] = "1"
+        show_tracebacks()
 
 
 for part in (creating, running, hubs, starting, looking, controlling, configuring, auditing):
