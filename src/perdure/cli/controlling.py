@@ -1,7 +1,9 @@
 """`perdure raise`, of one instance; `cancel`, `terminate`, `suspend`, `resume` and `purge`, of one or of many."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +14,23 @@ from perdure.masking import masked
 from .command import command, exit_code_of, say_error
 from .starting import Id, Input, Json, complete_id, read_json
 
+if TYPE_CHECKING:
+    from perdure.client import Client
+    from perdure.client.sync import Handle
+
 Ids = Annotated[list[str], typer.Argument(help="The instances' ids.", metavar="ID...", autocompletion=complete_id)]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it is recorded.")]
 _PROGRESS_FROM = 5
+_GLANCE_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Verb:
+    """What each instance is asked, and what is said of one that did it. `looks`: it does nothing yet for one that is held."""
+
+    done: str
+    act: "Callable[[Handle[Any]], None]"
+    looks: bool = False
 
 
 def register(app: typer.Typer) -> None:
@@ -40,14 +56,14 @@ def raise_event(
 ) -> int:
     """Raise an external event on an instance."""
     payload = read_json(input, "--input")
-    done = f"raised {event!r} on"
-    return _each(loaded, [instance_id], done, lambda one: one.raise_event(event, payload), json=json)
+    verb = _Verb(f"raised {event!r} on", lambda one: one.raise_event(event, payload), looks=True)
+    return _each(loaded, [instance_id], verb, json=json)
 
 
 @command()
 def cancel(loaded: Loaded, instance_ids: Ids, reason: Reason = "", json: Json = False) -> int:
     """Ask instances to stop, so that they can compensate."""
-    return _each(loaded, instance_ids, "cancel asked:", lambda one: one.cancel(reason), json=json)
+    return _each(loaded, instance_ids, _Verb("cancel asked:", lambda one: one.cancel(reason), looks=True), json=json)
 
 
 @command()
@@ -59,19 +75,21 @@ def terminate(
     json: Json = False,
 ) -> int:
     """End instances without asking them."""
-    return _each(loaded, instance_ids, "terminated:", lambda one: one.terminate(reason, recursive=recursive), json=json)
+    return _each(
+        loaded, instance_ids, _Verb("terminated:", lambda one: one.terminate(reason, recursive=recursive)), json=json
+    )
 
 
 @command()
 def suspend(loaded: Loaded, instance_ids: Ids, reason: Reason = "", json: Json = False) -> int:
     """Let instances decide nothing until they are resumed."""
-    return _each(loaded, instance_ids, "suspended:", lambda one: one.suspend(reason), json=json)
+    return _each(loaded, instance_ids, _Verb("suspended:", lambda one: one.suspend(reason)), json=json)
 
 
 @command()
 def resume(loaded: Loaded, instance_ids: Ids, reason: Reason = "", json: Json = False) -> int:
     """Let instances go on, or try again what holds them."""
-    return _each(loaded, instance_ids, "resumed:", lambda one: one.resume(reason), json=json)
+    return _each(loaded, instance_ids, _Verb("resumed:", lambda one: one.resume(reason), looks=True), json=json)
 
 
 @command()
@@ -82,10 +100,10 @@ def purge(
     json: Json = False,
 ) -> int:
     """Forget instances that have ended."""
-    return _each(loaded, instance_ids, "purged:", lambda one: one.purge(force=force), json=json)
+    return _each(loaded, instance_ids, _Verb("purged:", lambda one: one.purge(force=force)), json=json)
 
 
-def _each(loaded: Loaded, instance_ids: Sequence[str], done: str, act: Callable[[Any], None], *, json: bool) -> int:
+def _each(loaded: Loaded, instance_ids: Sequence[str], verb: _Verb, *, json: bool) -> int:
     """Ask each in turn; go on after a refusal. The exit code is that of the first one."""
     from rich.progress import track
 
@@ -99,7 +117,7 @@ def _each(loaded: Loaded, instance_ids: Sequence[str], done: str, act: Callable[
     with client_of(loaded) as client:
         for instance_id in each:
             try:
-                act(client.instance(instance_id))
+                verb.act(client.instance(instance_id))
             except PerdureError as error:
                 say_error(str(error))
                 outcomes["refused"].append(
@@ -107,8 +125,21 @@ def _each(loaded: Loaded, instance_ids: Sequence[str], done: str, act: Callable[
                 )
                 code = code or exit_code_of(error)
             else:
-                note(f"{quoted(done)} {quoted(instance_id)}")
+                note(f"{quoted(verb.done)} {quoted(instance_id)}")
                 outcomes["done"].append(instance_id)
+                if verb.looks:
+                    _tell_if_held(client, instance_id)
     if json:
         print_json(outcomes)
     return code
+
+
+def _tell_if_held(client: "Client", instance_id: str) -> None:
+    """It was done, and that stays so where nobody can say what it came to."""
+    from .output import note
+    from .telling import held_text
+
+    with suppress(PerdureError):
+        held = client.instance(instance_id).get(_GLANCE_SECONDS).held
+        if held is not None:
+            note(held_text(instance_id, held, "still held:"))

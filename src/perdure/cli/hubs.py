@@ -88,13 +88,15 @@ def raise_level(
     from perdure.partitions.kafka import KafkaLog
 
     from .output import print_json, print_table
+    from .telling import telling_of_silence
 
     settings = kafka_settings_of(loaded.settings)
 
     async def ask() -> Sequence[dict[str, Any]]:
         transport = LogTransport(lambda: KafkaLog.open_client(settings))
         try:
-            return await transport.raise_level(level, loaded.settings.request_timeout)
+            with telling_of_silence():
+                return await transport.raise_level(level, loaded.settings.request_timeout)
         finally:
             await transport.close()
 

@@ -48,7 +48,7 @@ def dev(
     from .apps import load_app
 
     settings = loaded.settings
-    options = DevOptions(settings, partitions, replay, not loaded.named_now("port"), _say_ready)
+    options = DevOptions(settings, partitions, replay, not loaded.named_now("port"), _say_ready, _say_stopping)
     return run_dev(load_app(settings.app), options)
 
 
@@ -115,3 +115,9 @@ def _say_ready(url: str) -> None:
     from .output import note
 
     note(f"[bold]{url}[/]  (API, /docs, /metrics)  Ctrl-C stops")
+
+
+def _say_stopping(seconds: float) -> None:
+    from .output import note
+
+    note(f"waiting up to {seconds:g} s for what runs; Ctrl-C again ends at once, and nothing is lost")

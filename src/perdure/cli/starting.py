@@ -2,12 +2,15 @@
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
 
 import typer
 
@@ -22,7 +25,10 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Input = Annotated[str | None, typer.Option("--input", "-i", help="JSON; @FILE reads a file, - reads stdin.")]
 Timeout = Annotated[
-    float | None, typer.Option("--timeout", help="Seconds to wait; without it, for as long as it takes.")
+    float | None,
+    typer.Option(
+        "--timeout", help="Seconds that the command may take; without it, the end is waited for as long as it takes."
+    ),
 ]
 IDS_COMPLETED_MAX = 50
 _COMPLETION_SECONDS = 1.0
@@ -99,12 +105,14 @@ def start(
 ) -> int:
     """Start an instance and print its id; with --wait, its result."""
     from perdure.client import StartOptions
+    from perdure.client.requests import checked_seconds
 
-    from .clients import client_of
-    from .output import note, quoted
+    from .clients import client_of, within
 
     if timeout is not None and not wait:
         raise ConfigError("--timeout goes with --wait: a start itself waits for PERDURE_REQUEST_TIMEOUT at most")
+    until = None if checked_seconds(timeout) is None else monotonic() + (timeout or 0)
+    request_id = request_id or uuid4().hex
     options = StartOptions(
         instance_id=instance_id,
         tags=read_tags(tag or ()),
@@ -114,16 +122,14 @@ def start(
         events=[
             (name, read_json(text, "--event")) for name, text in (read_pair(each, "--event") for each in event or ())
         ],
+        request_id=request_id,
     )
-    if request_id is not None:
-        options["request_id"] = request_id
-    with client_of(loaded) as client:
-        with _telling_how_to_repeat():
-            begun = client.start(orchestration, read_json(input, "--input"), **options)
-        if begun.held is not None:
-            note(f"[yellow]held:[/] {quoted(begun.held.reason)}; it goes on when a worker knows better")
+    value = read_json(input, "--input")
+    with client_of(within(loaded, timeout)) as client:
+        with _telling_how_to_repeat(instance_id or request_id, request_id):
+            begun = client.start(orchestration, value, **options)
         if wait:
-            return _finish(begun, timeout, json=json)
+            return _finish(begun, None if until is None else max(round(until - monotonic(), 1), 0), json=json)
         assert begun.started is not None
         _print_started(begun.started, json=json)
     return 0
@@ -149,14 +155,29 @@ def _print_started(started: "Started", *, json: bool) -> None:
 
 
 @contextmanager
-def _telling_how_to_repeat() -> Iterator[None]:
+def _telling_how_to_repeat(instance_id: str, request_id: str) -> Iterator[None]:
     """Whoever does not know whether it was started can ask again, and is told with what."""
     from .output import note, quoted
 
     try:
         yield
-    except StartUnknown as error:
-        note(f"to repeat it: the same, with --id {quoted(error.instance_id)} --request-id {quoted(error.request_id)}")
+    except (StartUnknown, KeyboardInterrupt) as end:
+        again = shlex.join(["--id", instance_id, "--request-id", request_id])
+        # The error says itself what is not known.
+        unknown = "" if isinstance(end, StartUnknown) else "it may have been started or not; "
+        note(f"{unknown}to repeat it: the same, with {quoted(again)}")
+        raise
+
+
+@contextmanager
+def _telling_how_to_wait_on(instance_id: str) -> Iterator[None]:
+    """Whoever ends a wait ends nothing else, and may not have chosen the id."""
+    from .output import note, quoted
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(f"{quoted(instance_id)} goes on; to wait again: perdure wait {quoted(shlex.quote(instance_id))}")
         raise
 
 
@@ -177,7 +198,7 @@ def _finish(awaited: Any, timeout: float | None, *, json: bool) -> int:
 
     from .output import answers, errors, print_json, quoted
 
-    with errors().status(f"waiting for {quoted(awaited.id)}"):
+    with _telling_how_to_wait_on(awaited.id), errors().status(f"waiting for {quoted(awaited.id)}"):
         instance = awaited.wait(timeout)
     try:
         result = judge_end(instance)
