@@ -122,7 +122,7 @@ def test_an_annotation_that_leads_nowhere_is_named_before_anything_starts(
 ) -> None:
     line = len(APP.splitlines()) + 1
     (project / "app.py").write_text(f"{APP}{written}")
-    done = perdure(command, "--brokers", "127.0.0.1:9", cwd=project)
+    done = perdure(command, cwd=project, PERDURE_BROKERS="127.0.0.1:9")
 
     assert 2 == done.code
     assert f"app.py:{line}: {what}: an annotation cannot be resolved (name 'Nope' is not defined)" in done.err
