@@ -18,6 +18,8 @@ RUN useradd --create-home --uid 10001 perdure && install -d -o perdure /data /sh
 COPY --from=build /opt/perdure /opt/perdure
 COPY workloads /app/workloads
 ENV PATH=/opt/perdure/bin:$PATH PYTHONUNBUFFERED=1 PERDURE_DIR=/data PERDURE_RESULTS=/shared/results
+# A container has ports of its own, so one check does for a worker and for the API.
+ENV PERDURE_HEALTH_PORT=8080
 WORKDIR /app
 USER perdure
 VOLUME /data

@@ -75,7 +75,8 @@ class Project:
         port, data = free_ports(1)[0], self.folder / f"{service}-{number}"
         data.mkdir()
         named = {name: self._put(value) for name, value in SERVICES[service]["environment"].items()}
-        own = {"PERDURE_DIR": str(data), "PERDURE_RESULTS": self._put("/shared/results"), "PERDURE_PORT": str(port)}
+        ports = {"PERDURE_PORT": str(port), "PERDURE_HEALTH_PORT": str(port)}
+        own = {"PERDURE_DIR": str(data), "PERDURE_RESULTS": self._put("/shared/results"), **ports}
         words = [self._put(word) for word in SERVICES[service]["command"]]
         command = [sys.executable, *(["-m"] if words[0] == "perdure" else []), *words[words[0] != "perdure" :]]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PERDURE_")}

@@ -14,6 +14,7 @@ import yaml
 from typer.main import get_command
 
 from perdure.cli import app
+from perdure.config import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE_FOLDERS = ("actors", "partitions", "schemas")
@@ -266,6 +267,14 @@ def test_the_image_is_debian_and_its_process_is_not_root() -> None:
     assert [base for base in bases if not re.fullmatch(r"python:3\.\d+-slim-\w+", base)] == []
     assert users[-1].split(":")[0] not in {"root", "0"}
     assert [words for words in instructions if words[0] == "HEALTHCHECK"] != []
+
+
+def test_the_images_check_asks_where_both_a_worker_and_the_api_answer() -> None:
+    (check,) = [words for words in dockerfile() if words[0] == "HEALTHCHECK"]
+    variables = dict(word.split("=", 1) for words in dockerfile() if words[0] == "ENV" for word in words[1:])
+
+    assert str(Settings().port) == variables["PERDURE_HEALTH_PORT"]
+    assert f":{Settings().port}/healthz" in " ".join(check)
 
 
 def test_everything_that_the_image_copies_exists_and_is_not_ignored() -> None:

@@ -65,7 +65,10 @@ class Settings:
     dir: Path = setting(Path(STATE_NAME), "where this process keeps its state: stores, and the embedded hub of `dev`")
     app: str = setting("", "the app, as module:name")
     host: str = setting("127.0.0.1", "the address to serve on")
-    port: int = setting(8080, "the port to serve on: the API, or a worker's health and metrics")
+    port: int = setting(8080, "the port to serve the API on")
+    health_port: int = setting(
+        8081, "the port of a worker's health and metrics: of its first process, and so on upwards"
+    )
     processes: int = setting(1, "worker processes")
     standby: int = setting(
         0, "processes that keep a warm store of each partition beside its owner, to take over at once"
@@ -352,8 +355,9 @@ def _check(settings: Settings, places: Mapping[str, str]) -> None:
     for name in _AT_LEAST_ONE:
         if getattr(settings, name) < 1:
             raise ConfigError(f"{places[name]}: {name} must be at least 1, found {getattr(settings, name)}")
-    if not 0 <= settings.port <= 65535:
-        raise ConfigError(f"{places['port']}: port must be 0 to 65535, found {settings.port}")
+    for name in ("port", "health_port"):
+        if not 0 <= getattr(settings, name) <= 65535:
+            raise ConfigError(f"{places[name]}: {name} must be 0 to 65535, found {getattr(settings, name)}")
     if settings.standby < 0:
         raise ConfigError(f"{places['standby']}: standby must be at least 0, found {settings.standby}")
     for name in ("drain_timeout", "request_timeout", "checkpoint_seconds_max"):

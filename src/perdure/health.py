@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from perdure.partitions.owner import Phase
 
+from .loopback import url_of
 from .metrics import WorkerCollector
 from .worker import Worker
 
@@ -28,6 +29,9 @@ ROUND_SECONDS_MAX = 30.0
 # Probes and scrapers are few and quick; whoever else connects must not cost the worker its threads.
 CONNECTIONS_MAX = 32
 CONNECTION_SECONDS_MAX = 10.0
+# A body that nobody wants is read, so that the answer reaches who sent it; one whose length has more digits is not.
+_LENGTH_DIGITS_MAX = 5
+_NOT_THE_API = "this is the health port of a perdure worker; the API is served by `perdure serve`"
 
 
 def worker_registry(worker: Worker | None) -> CollectorRegistry:
@@ -81,6 +85,7 @@ class HealthServer:
 
         self._server = _Server((host, port), Requests)
         self.port: int = self._server.server_address[1]
+        self.url = url_of(self._server.socket)
         threading.Thread(target=self._server.serve_forever, name="perdure-health", daemon=True).start()
 
     def tell_of(self, worker: Worker | None) -> None:
@@ -138,16 +143,34 @@ class _Requests(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         answer = self.answers.get(self.path.partition("?")[0])
-        status, content_type, body = (
-            answer() if callable(answer) else _json(HTTPStatus.NOT_FOUND, {"paths": [*self.answers]})
-        )
+        self._answer(answer() if answer is not None else self._refusal(HTTPStatus.NOT_FOUND))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the base class refuses: a method that is not there, or what is no request at all."""
+        status = HTTPStatus(code)
+        if status == HTTPStatus.NOT_IMPLEMENTED:
+            status = HTTPStatus.METHOD_NOT_ALLOWED
+            length = self.headers.get("Content-Length", "")
+            if length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS_MAX:
+                self.rfile.read(int(length))
+        self.close_connection = True
+        self._answer(self._refusal(status))
+
+    def _refusal(self, status: HTTPStatus) -> Answer:
+        return _json(status, {"error": status.phrase, "detail": _NOT_THE_API, "paths": [*self.answers]})
+
+    def _answer(self, answer: Answer) -> None:
+        status, content_type, body = answer
         self.send_response(status)
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET")
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
         """Probes come every few seconds: no line for each."""

@@ -59,6 +59,7 @@ def run_worker(app: App, settings: Settings, slot: int, *, port_is_free: bool = 
     with ExitStack() as stack, open_errors():
         health = _serve_health(settings, slot, port_is_free=port_is_free)
         stack.callback(health.close)
+        _log.info("health.listening", url=health.url)
         log = wait_for_log(lambda: KafkaLog.open(kafka), stop)
         if log is None:
             return 0
@@ -148,13 +149,13 @@ def tune_memory() -> None:
 
 
 def _serve_health(settings: Settings, slot: int, *, port_is_free: bool) -> HealthServer:
-    """Process n answers on port + n."""
-    port = settings.port + slot if settings.port else 0
+    """Process n answers on health_port + n."""
+    port = settings.health_port + slot if settings.health_port else 0
     try:
         return HealthServer(None, settings.host, port)
     except OSError as error:
         if port_is_free and error.errno == EADDRINUSE:
             return HealthServer(None, settings.host, 0)
         raise ConfigError(
-            f"cannot listen on {settings.host}:{port}: {error.strerror or error}; choose another --port"
+            f"cannot listen on {settings.host}:{port}: {error.strerror or error}; choose another --health-port"
         ) from error

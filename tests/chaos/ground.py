@@ -162,7 +162,7 @@ class KafkaGround(Ground):
             **_common(self.terms, self.directory),
             "PERDURE_BROKERS": self.through,
             "PERDURE_HUB": self.settings.hub,
-            "PERDURE_PORT": "0",
+            "PERDURE_HEALTH_PORT": "0",
             "PERDURE_KAFKA_SESSION_TIMEOUT_MS": str(self.terms.session_ms),
             **variables,
         }

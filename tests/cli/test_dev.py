@@ -261,7 +261,7 @@ def test_a_port_that_is_taken_is_left_alone_unless_it_was_asked_for(
         [sys.executable, "-m", "perdure", "dev"], cwd=free, env=clean_environment(), stderr=subprocess.PIPE, text=True
     )
     assert process.stderr is not None
-    line = process.stderr.readline()
+    line, why = process.stderr.readline(), process.stderr.readline()
     process.terminate()
     process.communicate(timeout=PLENTY_SECONDS)
 
@@ -269,6 +269,7 @@ def test_a_port_that_is_taken_is_left_alone_unless_it_was_asked_for(
     assert "choose another --port" in asked.err
     assert line.startswith("http://127.0.0.1:")
     assert f":{taken} " not in line
+    assert f"port {taken} is taken, so this one; --port names another\n" == why
 
 
 def test_code_that_is_not_deterministic_shows_at_once(project: Path, start_dev: Callable[..., RunningDev]) -> None:

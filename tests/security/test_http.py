@@ -478,6 +478,27 @@ def test_a_workers_port_answers_after_a_flood(worker_port: int) -> None:
         each.close()
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
+        f"POST / HTTP/1.1\r\nContent-Length: {'9' * 5000}\r\n\r\n",
+        "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n",
+        "x" * 70_000,
+        "\r\n\r\n",
+        "GET / HTTP/9.9\r\n\r\n",
+        "POST",
+    ],
+    ids=["a body", "no end", "less than nothing", "a long line", "nothing", "a version to come", "half a line"],
+)
+def test_a_workers_port_refuses_all_else_and_writes_nothing_of_it(worker_port: int, head: str) -> None:
+    with structlog.testing.capture_logs() as logs:
+        said, _ = talk(("127.0.0.1", worker_port), f"{head}\r\n".encode())
+
+    assert (False, False) == (b"HTTP/1.0 2" in said, b"<" in said)
+    assert [] == [line for line in logs if line["event"].startswith("health.")]
+
+
 @pytest.mark.parametrize("path", ["/..", "/%2e%2e/etc/passwd", "/healthz/..", "/metrics%00", "/healthz\\"])
 def test_a_workers_port_knows_three_paths(worker_port: int, path: str) -> None:
     said, _ = talk(("127.0.0.1", worker_port), f"GET {path} HTTP/1.0\r\n\r\n".encode())

@@ -134,3 +134,15 @@ def test_another_path_is_not_found(probe: Probe) -> None:
     answer = probe.get("/nowhere")
 
     assert (404, ["/healthz", "/readyz", "/metrics"]) == (answer.status_code, answer.json()["paths"])
+    assert "`perdure serve`" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "MADE-UP"])
+def test_who_takes_it_for_the_api_is_told_where_that_is(probe: Probe, method: str) -> None:
+    answer = httpx.request(method, f"{probe.server.url}/v1/instances", content=b'{"name": "welcome"}')
+
+    assert (405, "GET", "application/json") == (
+        answer.status_code, answer.headers["allow"], answer.headers["content-type"],
+    )  # fmt: skip
+    assert "health port of a perdure worker; the API is served by `perdure serve`" in answer.json()["detail"]
+    assert "" == httpx.head(f"{probe.server.url}/v1/instances").text

@@ -48,11 +48,12 @@ def dev(
     from .apps import load_app
 
     settings = loaded.settings
-    options = DevOptions(settings, partitions, replay, not loaded.named_now("port"), _say_ready, _say_stopping)
+    ready = partial(_say_ready, settings.port)
+    options = DevOptions(settings, partitions, replay, not loaded.named_now("port"), ready, _say_stopping)
     return run_dev(load_app(settings.app), options)
 
 
-@command("app", "processes", "standby", "drain_timeout", "host", "port", "retention", where=WORKER, logs=True)
+@command("app", "processes", "standby", "drain_timeout", "host", "health_port", "retention", where=WORKER, logs=True)
 def worker(
     loaded: Loaded,
     app: AppPath = None,
@@ -65,8 +66,9 @@ def worker(
         float | None, typer.Option("--drain-timeout", help="Seconds that activities get at a stop.")
     ] = None,
     host: Host = None,
-    port: Annotated[
-        int | None, typer.Option("--port", help="Of /healthz, /readyz and /metrics; process n has port + n.")
+    health_port: Annotated[
+        int | None,
+        typer.Option("--health-port", "--port", help="Of /healthz, /readyz and /metrics; process n has port + n."),
     ] = None,
     retention: Retention = None,
 ) -> int:
@@ -78,7 +80,7 @@ def worker(
 
     settings = loaded.settings
     load_app(settings.app)  # a wrong name is an error of this process, not of every child
-    free = not loaded.named_now("port")
+    free = not loaded.named_now("health_port")
     if settings.processes == 1:
         return run_worker(load_app(settings.app), settings, 0, port_is_free=free)
     return run_processes(settings.processes, partial(run_child, portable(settings), free))
@@ -108,13 +110,17 @@ def serve(loaded: Loaded, host: Host = None, port: Port = None) -> int:
     """Serve the HTTP API of a hub on Kafka. Beyond loopback it needs a token (PERDURE_TOKEN)."""
     from perdure.serve_process import run_serve
 
-    return run_serve(loaded.settings, _say_ready, port_is_free=not loaded.named_now("port"))
+    return run_serve(
+        loaded.settings, partial(_say_ready, loaded.settings.port), port_is_free=not loaded.named_now("port")
+    )
 
 
-def _say_ready(url: str) -> None:
+def _say_ready(wanted: int, url: str) -> None:
     from .output import note
 
     note(f"[bold]{url}[/]  (API, /docs, /metrics)  Ctrl-C stops")
+    if wanted and not url.endswith(f":{wanted}"):
+        note(f"[yellow]port {wanted} is taken, so this one;[/] --port names another")
 
 
 def _say_stopping(seconds: float) -> None:

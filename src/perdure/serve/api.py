@@ -1,7 +1,8 @@
 """The API's routes: each one call of the client, answered with the hub's own JSON."""
 
+import asyncio
 import importlib.metadata
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -64,10 +65,12 @@ Answer = tuple[HTTPStatus, str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class ApiParts:
-    """What else the process tells: its metrics, and whether it is ready beyond having found the hub."""
+    """What else the process tells: its metrics, and whether it is ready beyond having found the hub. `beside` goes on beside the API
+    until that stops."""
 
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     readiness: Callable[[], Answer] | None = None
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None
 
 
 def create_api(client: AsyncClient, token: str = "", parts: ApiParts | None = None) -> FastAPI:
@@ -77,7 +80,10 @@ def create_api(client: AsyncClient, token: str = "", parts: ApiParts | None = No
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+        beside = asyncio.create_task(parts.beside()) if parts.beside is not None else None
         yield
+        if beside is not None:
+            beside.cancel()
         await client.close()
 
     api = DescribedApi(

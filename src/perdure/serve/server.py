@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from perdure.errors import ConfigError
-from perdure.loopback import is_loopback
+from perdure.loopback import is_loopback, url_of
 
 from .connection import CONNECTIONS_MAX, IDLE_SECONDS_MAX, PatientConnection
 
@@ -47,13 +47,6 @@ def bind(host: str, port: int, *, or_any: bool = False) -> socket.socket:
             ) from error
     listener.listen(1024)
     return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """Where a listening socket is reached from this machine."""
-    host, port = listener.getsockname()[:2]
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(host), str(host))  # noqa: S104 - told apart, not bound
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 class ApiServer:
