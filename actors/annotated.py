@@ -44,7 +44,9 @@ class Annotated:
         except _UNWRITABLE as error:
             if isinstance(error, RecursionError) or "depth exceeded" in str(error):
                 raise refuse(f"nested more than {DEPTH_MAX} deep", None) from error
-            raise _misfit(self._annotation, value, error) from error
+            # Pydantic's own words are in ours, or ours say the same in one line.
+            cause = None if isinstance(error, PydanticSerializationError) else error
+            raise _misfit(self._annotation, value, error) from cause
         if _NO_NUMBER.search(data):
             _refuse_nan(self._annotation, value, data)
         if self._deep and data.count(b"[") + data.count(b"{") > DEPTH_MAX and depth_of(orjson.loads(data)) > DEPTH_MAX:

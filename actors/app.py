@@ -21,6 +21,19 @@ from .retries import RetryPolicy, encode_retry_policy, encode_time_limit
 E = TypeVar("E", bound=Exception)
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _shown_as(name: str) -> Callable[[F], F]:
+    """Python's words for a wrong argument name the function: let it be the one that the author knows."""
+
+    def rename(function: F) -> F:
+        function.__qualname__ = name
+        return function
+
+    return rename
+
+
 class App:
     """The definitions that a worker runs. Give the decorated functions to `ctx.call_activity`, `ctx.call_sub_orchestrator` and
     clients; every worker of a hub has all of the hub's orchestrations. `limits` hold for the instances of its workers."""
@@ -85,6 +98,7 @@ class App:
         )
         return CoroutineExecutor(definition, identity, ExecutionSettings(self.limits, self._exceptions, strict))
 
+    @_shown_as("App.orchestration")
     def _register_orchestration(
         self, function: Callable[..., Any] | None = None, /, *, name: str | None = None
     ) -> object:
@@ -93,6 +107,7 @@ class App:
 
         return register if function is None else register(function)
 
+    @_shown_as("App.activity")
     def _register_activity(
         self,
         function: Callable[..., Any] | None = None,

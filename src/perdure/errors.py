@@ -191,7 +191,9 @@ def _describe_end(instance: "Instance") -> str:
     causes: list[str] = []
     failure = instance.failure
     while failure is not None and len(causes) < CAUSES_SHOWN_MAX:
-        causes.append(f"{failure.type}: {failure.message}" if failure.message else failure.type)
+        text = f"{failure.type}: {failure.message}" if failure.message else failure.type
+        if not any(text in told for told in causes):  # how a task failed holds what it failed with
+            causes.append(text)
         failure = failure.cause
     if not causes and instance.result is not None:
         causes.append(_short(instance.result))

@@ -103,13 +103,50 @@ def test_a_failure_goes_up_through_sub_orchestrations_with_its_whole_chain() -> 
 def test_a_client_sees_the_same_chain() -> None:
     with (
         run(app_of(ValueError("deep"))) as env,
-        pytest.raises(OrchestrationFailed, match="caused by ValueError: deep") as caught,
+        pytest.raises(OrchestrationFailed) as caught,
     ):
         env.run("child")
 
+    # What the message holds already is not told again.
+    assert str(caught.value).endswith("is FAILED: TaskFailedError: activity 'act' failed: ValueError: deep")
     assert caught.value.failure is not None
     assert caught.value.failure.cause is not None
     assert "ValueError" == caught.value.failure.cause.type
+
+
+def test_a_cause_that_the_message_does_not_hold_is_told_after_it() -> None:
+    app = App()
+
+    @app.orchestration
+    async def wraps(ctx: OrchestrationContext) -> None:
+        raise Wrapped("no parcel") from ValueError("deep")
+
+    with run(app) as env, pytest.raises(OrchestrationFailed, match=r"Wrapped: no parcel, caused by ValueError: deep$"):
+        env.run("wraps")
+
+
+def test_a_result_that_does_not_fit_its_annotation_is_told_in_one_line() -> None:
+    app = App()
+
+    @app.orchestration
+    async def counts(ctx: OrchestrationContext) -> list[int]:
+        return ["x"]  # type: ignore[list-item]
+
+    with run(app) as env, pytest.raises(OrchestrationFailed) as caught:
+        env.run("counts")
+
+    assert "expected int, found 'x' (str)" in str(caught.value)
+    assert "pydantic" not in str(caught.value).lower()
+    assert 1 == len(str(caught.value).splitlines())
+
+
+def test_a_wrong_argument_of_a_decorator_is_told_with_its_public_name() -> None:
+    app = App()
+
+    with pytest.raises(TypeError, match=r"^App\.activity\(\) got an unexpected keyword argument 'retries'"):
+        app.activity(retries=3)  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match=r"^App\.orchestration\(\) got an unexpected keyword argument 'retries'"):
+        app.orchestration(retries=3)  # type: ignore[call-overload]
 
 
 def test_an_implicit_cause_counts_unless_it_was_suppressed() -> None:
