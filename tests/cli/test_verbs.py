@@ -249,6 +249,19 @@ def test_one_that_has_ended_says_so_and_takes_no_more(dev: RunningDev) -> None:
         )
 
 
+def test_the_history_of_one_instance_is_no_export_and_no_broken_log(dev: RunningDev, tmp_path: Path) -> None:
+    name = dev("start", "welcome", "--input", '["Ada"]', "--wait", "--json").json["instance_id"]
+    saved = dev("history", name, "--json")
+    for text in (saved.out, json.dumps(saved.json)):
+        (tmp_path / "w.json").write_text(text)
+        done = dev("audit", "--from", str(tmp_path / "w.json"))
+
+        assert (64, "") == (done.code, done.out)
+        assert "that is one instance's history: replay it with perdure.testing.replay" in done.err
+    (tmp_path / "w.json").write_text(saved.out[:-10])
+    assert 2 == dev("audit", "--from", str(tmp_path / "w.json")).code
+
+
 def test_an_export_is_written_whole_or_not_at_all(
     dev: RunningDev, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

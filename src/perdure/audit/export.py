@@ -1,5 +1,6 @@
 """A hub's history in a file: JSON lines, one record each, offsets kept, so that an audit of the file is one of the log."""
 
+import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +17,10 @@ Records = Mapping[int, Iterable[LogRecord]]
 
 class ExportError(Exception):
     """A line of an export that is none; the message names file and line."""
+
+
+class NotAnExport(Exception):
+    """The file is another one of ours; the message says which, and what it is for."""
 
 
 class ExportTrimmed(Exception):
@@ -123,16 +128,29 @@ def _show_key(key: bytes | None) -> Any:
 
 
 def read_export(path: Path) -> dict[int, list[LogRecord]]:
-    """The records of an export by partition, in the order of the file. Raises ExportError, OSError."""
+    """The records of an export by partition, in the order of the file. Raises ExportError, NotAnExport, OSError."""
     records: dict[int, list[LogRecord]] = {}
     with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 partition, record = _parse(orjson.loads(line))
             except (ValueError, KeyError, TypeError) as error:
+                if number == 1 and _is_saved_history(path):
+                    raise NotAnExport(
+                        "that is one instance's history: replay it with perdure.testing.replay; `perdure audit --export` makes exports"
+                    ) from None
                 raise ExportError(f"{path.name}, line {number}: expected an exported record, found {error}") from error
             records.setdefault(partition, []).append(record)
     return records
+
+
+def _is_saved_history(path: Path) -> bool:
+    """Whether `perdure history ID --json` wrote it."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.keys() == {"instance", "turns"}
 
 
 def _parse(line: Any) -> tuple[int, LogRecord]:

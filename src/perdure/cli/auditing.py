@@ -71,7 +71,7 @@ def audit(
 @contextmanager
 def _records(loaded: Loaded, source: Path | None, instance: str | None) -> "Iterator[Records]":
     """The records to audit, counted before somebody's eyes. Reading raises what the log raises."""
-    from perdure.audit import read_export, read_log
+    from perdure.audit import NotAnExport, read_export, read_log
     from perdure.partitions.partitioner import partition_of
 
     if source is not None:
@@ -79,6 +79,8 @@ def _records(loaded: Loaded, source: Path | None, instance: str | None) -> "Iter
             records = read_export(source)
         except OSError as error:
             raise ConfigError(f"--from {source} cannot be read: {error.strerror or error}") from error
+        except NotAnExport as error:
+            raise ConfigError(f"--from {source}: {error}") from error
         with _watched(records, sum(map(len, records.values()))) as watched:
             yield watched
         return
