@@ -14,7 +14,7 @@ import pytest
 
 from perdure.client import AsyncClient, Client
 from perdure.client.log_transport import LogTransport
-from perdure.errors import HubMissing, HubUnavailable, InvalidRequest, NoAnswer, StartUnknown, Unauthorized
+from perdure.errors import HubMissing, HubUnavailable, InvalidRequest, NoAnswer, StartUnknown, Unauthorized, WaitTimeout
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
 from perdure.schemas.events import Status
 from perdure.serve import ApiServer, create_api, server
@@ -257,6 +257,8 @@ def test_a_wait_goes_on_over_a_restart_of_the_api(tmp_path: Path, monkeypatch: p
             way.server.close()
             with pytest.raises(HubUnavailable):
                 client.list()
+            with pytest.raises(WaitTimeout, match="nobody answers for it now"):
+                handle.wait(0.5)
             way.serve(port)
             handle.raise_event("go", "still here")
             assert "still here" == result.result(60)

@@ -8,7 +8,7 @@ from uuid import uuid4
 from typing_extensions import Unpack
 
 from perdure.actors.orchestration import Orchestration
-from perdure.errors import NoAnswer, WaitTimeout
+from perdure.errors import HubUnavailable, NoAnswer, WaitTimeout
 from perdure.partitions.ports import Log
 from perdure.schemas.messages import Cancel, Purge, Resume, Suspend
 
@@ -81,7 +81,7 @@ class AsyncHandle(Generic[O]):
     async def _describe_wait(self, timeout: float) -> str:
         try:
             instance = await self.get(timeout=_GLANCE_SECONDS)
-        except NoAnswer:
+        except (NoAnswer, HubUnavailable):
             return f"instance {self.id!r} was not heard of for {timeout:g} s, and nobody answers for it now; is a worker running?"
         text = f"instance {self.id!r} has not ended within {timeout:g} s; it is {instance.status.name} and goes on"
         if instance.held is not None:
