@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,6 +122,20 @@ def make_project(directory: Path) -> Path:
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     return make_project(tmp_path / "project")
+
+
+@pytest.fixture
+def start_dev() -> Iterator[Callable[..., RunningDev]]:
+    """Devs in directories of a test's own; none outlives it."""
+    started: list[RunningDev] = []
+
+    def start(directory: Path, *arguments: str, **variables: str) -> RunningDev:
+        started.append(RunningDev(directory, *arguments, **variables))
+        return started[-1]
+
+    yield start
+    for dev in started:
+        dev.stop(signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")

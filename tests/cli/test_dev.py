@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,19 +16,6 @@ from perdure.connection import RunningDev as DevFile
 from perdure.errors import ConfigError
 from tests.cli.conftest import APP, PLENTY_SECONDS, RunningDev, clean_environment, make_project, perdure, perdure_here
 from tests.e2e.workers import until
-
-
-@pytest.fixture
-def start_dev() -> Iterator[Callable[..., RunningDev]]:
-    started: list[RunningDev] = []
-
-    def start(directory: Path, *arguments: str, **variables: str) -> RunningDev:
-        started.append(RunningDev(directory, *arguments, **variables))
-        return started[-1]
-
-    yield start
-    for dev in started:
-        dev.stop(signal.SIGKILL)
 
 
 def test_one_command_runs_hub_worker_and_api_and_stops_in_order(

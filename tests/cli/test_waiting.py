@@ -83,7 +83,9 @@ def begin() -> Iterator[Callable[..., Waiting]]:
 
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDev]:
-    dev = start_mistyped(tmp_path_factory.mktemp("dev"))
+    directory = make_project(tmp_path_factory.mktemp("dev"))
+    (directory / "app.py").write_text(MISTYPED)
+    dev = RunningDev(directory)
     yield dev
     dev.stop()
 
@@ -95,26 +97,21 @@ def way(tmp_path: Path) -> Iterator[OverHttp]:
     way.close()
 
 
-def start_mistyped(directory: Path) -> RunningDev:
-    (make_project(directory) / "app.py").write_text(MISTYPED)
-    return RunningDev(directory)
-
-
 def test_who_waits_is_told_that_it_is_held_that_nobody_answers_and_that_it_goes_on(
-    tmp_path: Path, begin: Callable[..., Waiting]
+    tmp_path: Path, begin: Callable[..., Waiting], start_dev: Callable[..., RunningDev]
 ) -> None:
-    dev = start_mistyped(tmp_path)
+    (make_project(tmp_path) / "app.py").write_text(MISTYPED)
+    dev = start_dev(tmp_path)
     waiting = begin(tmp_path, "start", "calls", "--id", "c-1", "--wait", "--json")
     waiting.until_it_says("held: activity 'gret' is not registered with this worker's app")
     dev.stop(signal.SIGKILL)
     waiting.until_it_says(f"still waiting: nothing answers at {dev.url}")
     (tmp_path / "app.py").write_text(KNOWN)
-    dev = RunningDev(tmp_path, "--port", dev.url.rpartition(":")[2])
+    dev = start_dev(tmp_path, "--port", dev.url.rpartition(":")[2])
     waiting.until_it_says("answered again")
     waiting.until_it_says("it goes on again")
     dev("raise", "c-1", "go", "--input", "1")
     code, out = waiting.end()
-    dev.stop()
 
     assert (0, ["hello Ada", 1]) == (code, json.loads(out)["result"])
     for once in ("held: ", "still waiting: ", "answered again", "it goes on again"):
@@ -203,7 +200,9 @@ def test_the_time_of_a_start_that_waits_is_that_of_the_whole_command(way: OverHt
     assert "start it again with the same --id and --request-id" in done.err
 
 
-def test_a_stop_that_takes_a_while_says_for_what_and_how_to_end_it(tmp_path: Path) -> None:
+def test_a_stop_that_takes_a_while_says_for_what_and_how_to_end_it(
+    tmp_path: Path, start_dev: Callable[..., RunningDev]
+) -> None:
     make_project(tmp_path)
     (tmp_path / "app.py").write_text(
         f"{APP}\n\n@app.activity\ndef stay(value: None) -> None:\n"
@@ -213,7 +212,7 @@ def test_a_stop_that_takes_a_while_says_for_what_and_how_to_end_it(tmp_path: Pat
         "@app.orchestration\nasync def stays(ctx: OrchestrationContext) -> None:\n"
         "    await ctx.call_activity(stay)\n"
     )
-    dev = RunningDev(tmp_path)
+    dev = start_dev(tmp_path)
     dev("start", "stays")
     until((tmp_path / "began").exists)
     dev.process.send_signal(signal.SIGINT)
