@@ -9,7 +9,7 @@ from collections.abc import Callable
 import structlog
 
 from .ports import LogTruncated, LogUnavailable, SnapshotTopic, Store
-from .snapshots import Shelf, read_shelf
+from .snapshots import Shelf, read_shelf, wanted_of
 from .state import Anchor
 from .upload import Upload
 
@@ -40,12 +40,13 @@ class Archive:
             return
         if self._shelf is None:
             try:
-                self._shelf = read_shelf(topic, self._partition)
+                self._shelf = read_shelf(topic, self._partition, wanted_of(anchor.cluster_id, anchor.topic_id))
             except (LogUnavailable, LogTruncated) as error:
                 # Without snapshots recovery reads the log: no reason to let the partition go. The next checkpoint tries again.
                 _log.warning("snapshot not begun", partition=self._partition, reason=str(error))
                 return
-        newest = self._shelf.kept[0].manifest if self._shelf.kept else None
+        # One that says it is of what is not there yet is nobody's.
+        newest = next((kept.manifest for kept in self._shelf.kept if kept.manifest.offset <= anchor.offset), None)
         behind = anchor.offset - (newest.offset if newest is not None else 0)
         if behind >= max(self._records_min, newest.entries // ENTRIES_PER_RECORD if newest is not None else 0):
             self._upload = Upload(topic, self._store, anchor, self._shelf)

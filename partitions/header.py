@@ -23,7 +23,7 @@ from .ports import Change, Store, StoreCorrupt
 HEADER_FORMAT = 2
 # A longer input is stored beside the header, once, so that no turn writes it again.
 INPUT_INLINE_BYTES_MAX = 512
-
+_NO_TAGS = 0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -175,7 +175,7 @@ def encode_standing(header: InstanceHeader) -> bytes:
             _text(header.result),
             _failure_fields(header.failure),
             _text(header.custom_status),
-            dict(header.tags) if header.tags else 0,
+            dict(header.tags) if header.tags else _NO_TAGS,
             header.parent_instance_id,
             header.held_kind,
             header.held_reason,
@@ -208,7 +208,7 @@ def _decode_header(instance_id: str, fields: list[Any]) -> tuple[InstanceHeader,
         _payload(result),
         _failure(failure),
         _payload(custom_status),
-        tags or NO_TAGS,
+        NO_TAGS if tags == _NO_TAGS else tags,
         parent,
         held_kind,
         held_reason,
@@ -216,8 +216,9 @@ def _decode_header(instance_id: str, fields: list[Any]) -> tuple[InstanceHeader,
         turns,
     )
     for at, kind in _KINDS:
-        if not isinstance(fields[at], kind):
+        if type(fields[at]) is not kind:  # true is an int, too
             raise TypeError(f"field {at}: {fields[at]!r:.60}")
+    _check_tags(tags)
     return header, input_ is not None
 
 
@@ -225,8 +226,12 @@ def _decode_header(instance_id: str, fields: list[Any]) -> tuple[InstanceHeader,
 _KINDS = (
     *((at, int) for at in (1, 2, 3, 6, 8)),
     *((at, str) for at in (4, 7, 14, 15, 16)),
-    (13, dict | int),
 )
+
+
+def _check_tags(tags: object) -> None:
+    if tags != _NO_TAGS and not (isinstance(tags, dict) and all(type(value) is str for value in tags.values())):
+        raise TypeError(f"tags: {tags!r:.60}")
 
 
 def header_view(header: InstanceHeader, partition: int, as_of: int) -> dict[str, Any]:

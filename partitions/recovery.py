@@ -21,7 +21,7 @@ from .keys import ANCHOR, LAST_KEY
 from .overlay import OverlayStore
 from .ports import Log, LogSpan, LogTruncated, Store, StoreCorrupt, Stores
 from .reader import RunState
-from .snapshots import is_of, read_shelf
+from .snapshots import is_of, read_shelf, wanted_of
 from .state import Anchor, PartitionState, decode_anchor
 
 BATCH_RECORDS = 500
@@ -161,7 +161,8 @@ def _open_best(log: Log, place: _StorePlace, partition: int, claimed: Claimed) -
     if log.snapshots is None or (readable and end - there < claimed.snapshot_ahead_records):
         return opened
     spoiled = False  # something of a snapshot is in the store
-    for kept in read_shelf(log.snapshots, partition).kept:
+    wanted = wanted_of(log.identity.cluster_id, log.identity.history_topic_id)
+    for kept in read_shelf(log.snapshots, partition, wanted).kept:
         if readable and kept.manifest.offset - there < claimed.snapshot_ahead_records:
             break
         if not is_of(kept.manifest, log, partition, end):

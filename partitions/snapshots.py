@@ -4,7 +4,7 @@ A snapshot is the store's content as one stream of bytes, cut into pieces (`uplo
 names what it is of. Keys hold the checkpoint's offset, so that a stale owner overwrites nothing; the two newest are kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from perdure.schemas.codec import UnknownFormat, WireError, decode_envelope, decode_manifest, extend_digest
@@ -30,7 +30,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """What the end of a partition's snapshot topic holds: whole snapshots, the newest first, and keys of pieces of none."""
+    """What the end of a partition's snapshot topic holds: whole snapshots, the newest first, and the keys of all else."""
 
     kept: tuple[Kept, ...] = ()
     stray: tuple[str, ...] = field(default_factory=tuple)
@@ -62,11 +62,21 @@ def text_of(key: bytes | None) -> str:
     return (key or b"").decode(errors="replace")
 
 
-def read_shelf(topic: SnapshotTopic, partition: int) -> Shelf:
+Wanted = Callable[[SnapshotManifest], bool]
+
+
+def wanted_of(cluster_id: str, topic_id: str) -> Wanted:
+    """Those of one history that this build can load. Any other spares nobody anything: it must not count as the newest."""
+    home = (cluster_id, topic_id, STORE_FORMAT)
+    return lambda manifest: (manifest.cluster_id, manifest.topic_id, manifest.format) == home
+
+
+def read_shelf(topic: SnapshotTopic, partition: int, wanted: Wanted) -> Shelf:
     """What the topic's end holds: the newest whole snapshots, and what was left by uploads that did not end. Blocks."""
     span = topic.span(partition)
     end, size = span.end, WINDOW_RECORDS
     seen: dict[str, tuple[int, bytes | None]] = {}
+    shelf = Shelf()
     while end > span.start:
         start = max(span.start, end - size)
         window = {
@@ -74,10 +84,11 @@ def read_shelf(topic: SnapshotTopic, partition: int) -> Shelf:
         }
         # The windows go from the end to the start, and the latest record of a key is the one that counts.
         seen = {**window, **seen}
-        if len([key for key, (_, value) in seen.items() if value and key.endswith(_MANIFEST)]) >= SNAPSHOTS_KEPT:
+        shelf = _shelf_of(partition, seen, wanted)
+        if len(shelf.kept) >= SNAPSHOTS_KEPT:
             break
         end, size = start, 4 * size
-    return _shelf_of(partition, seen)
+    return shelf
 
 
 def _looked_at(record: LogRecord) -> bytes | None:
@@ -87,7 +98,7 @@ def _looked_at(record: LogRecord) -> bytes | None:
     return record.value[:1]
 
 
-def _shelf_of(partition: int, seen: dict[str, tuple[int, bytes | None]]) -> Shelf:
+def _shelf_of(partition: int, seen: dict[str, tuple[int, bytes | None]], wanted: Wanted) -> Shelf:
     kept: list[Kept] = []
     stray: list[str] = []
     for key, (position, value) in seen.items():
@@ -98,7 +109,7 @@ def _shelf_of(partition: int, seen: dict[str, tuple[int, bytes | None]]) -> Shel
         except (WireError, UnknownFormat):
             stray.append(key)
             continue
-        if not 0 < manifest.chunks <= CHUNKS_MAX:
+        if not 0 < manifest.chunks <= CHUNKS_MAX or not wanted(manifest):
             stray.append(key)
         elif key == manifest_key(partition, manifest.offset):
             kept.append(Kept(manifest, position))
@@ -109,12 +120,9 @@ def _shelf_of(partition: int, seen: dict[str, tuple[int, bytes | None]]) -> Shel
 
 
 def is_of(manifest: SnapshotManifest, log: Log, partition: int, end: int) -> bool:
-    """Whether a snapshot is of this log before `end`: identity, format, and the checkpoint that it names with its digest (R14)."""
-    identity, span = log.identity, log.span_history(partition)
-    stated = (manifest.cluster_id, manifest.topic_id, manifest.partition, manifest.format)
-    if stated != (identity.cluster_id, identity.history_topic_id, partition, STORE_FORMAT):
-        return False
-    if not span.start <= manifest.offset < min(end, span.end):
+    """Whether a wanted snapshot is of this log before `end`: its partition, and the checkpoint that it names with its digest (R14)."""
+    span = log.span_history(partition)
+    if manifest.partition != partition or not span.start <= manifest.offset < min(end, span.end):
         return False
     value = next(iter(log.read_history(partition, manifest.offset, manifest.offset + 1))).value or b""
     try:

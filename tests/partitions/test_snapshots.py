@@ -34,7 +34,7 @@ KEEPING: dict[str, Any] = {
 def shelf(cluster: Cluster) -> Shelf:
     topic = cluster.client.snapshots
     assert topic is not None
-    return read_shelf(topic, 0)
+    return read_shelf(topic, 0, lambda _: True)
 
 
 def work(cluster: Cluster, count: int, prefix: str) -> None:
@@ -82,6 +82,35 @@ def test_an_empty_disk_is_filled_from_the_newest_snapshot_and_the_logs_tail() ->
     assert read <= end - shelf(cluster).kept[0].manifest.offset
     end_everything(cluster)
     cluster.check()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"format": STORE_FORMAT - 1},
+        {"topic_id": "another"},
+        {"topic_id": "another", "offset": 10**9},
+        {"offset": 10**9},
+    ],
+)
+def test_a_snapshot_that_nobody_can_use_keeps_none_from_being_made(other: dict[str, Any]) -> None:
+    """One of another build, of a hub that was created anew, or of records that were lost."""
+    cluster = Cluster()
+    member = cluster.join(**KEEPING)
+    make_snapshots(cluster, 2)
+    topic = cluster.client.snapshots
+    assert topic is not None
+    for number, kept in enumerate(shelf(cluster).kept):
+        offset = other["offset"] + number if "offset" in other else kept.manifest.offset
+        manifest = replace(kept.manifest, **{**other, "offset": offset, "entries": 10**6})
+        topic.publish(0, manifest_key(0, offset), encode_manifest(manifest), lambda _: None)
+        cluster.settle()
+    heir = heir_of(cluster, member)
+    make_snapshots(cluster, 1)
+    again = heir_of(cluster, heir)
+    read, end = records_read(cluster, again)
+
+    assert read < end
 
 
 class CountedStores(MemoryStores):
@@ -373,7 +402,7 @@ class LargeShelf:
 
 def test_looking_what_is_there_keeps_no_snapshot_in_memory() -> None:
     tracemalloc.start()
-    found = read_shelf(LargeShelf(1_000), 0)
+    found = read_shelf(LargeShelf(1_000), 0, lambda _: True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -15,6 +15,7 @@ from perdure.audit import ExportError, audit_records, read_export, read_log, wri
 from perdure.partitions.download import ENTRY_BYTES_MAX, Entries, SnapshotBroken
 from perdure.partitions.embedded.directory import read_hub_file
 from perdure.partitions.header import InstanceHeader, decode_header, encode_header, header_view
+from perdure.partitions.index import index_changes
 from perdure.partitions.memory import MemoryStores
 from perdure.partitions.owner import Phase
 from perdure.partitions.ports import HubMissing, HubRefused, LogRecord, StoreCorrupt
@@ -36,6 +37,7 @@ HEADER = encode_header(
         "i", "order", Status.FAILED, 1, 2, "1-1", failure=Failure("E", "m", cause=Failure("C", "n")), tags={"a": "b"}
     )
 )
+UNTAGGED = encode_header(InstanceHeader("i", "order", Status.RUNNING, 1, 2, "1-1"))
 JSON = st.recursive(
     st.none()
     | st.booleans()
@@ -98,13 +100,14 @@ def test_an_anchor_is_read_as_it_was_written_or_the_store_is_rebuilt(value: byte
         }
 
 
-@given(altered(HEADER))
+@given(altered(HEADER) | altered(UNTAGGED))
 @QUIET
 def test_a_header_is_read_or_the_store_is_corrupt(value: bytes) -> None:
     try:
         header, _ = decode_header("i", value)
     except StoreCorrupt:
         return
+    index_changes(None, header)
     # A time after the year 9999, or a payload that is no JSON: its type is right.
     with suppress(OverflowError, orjson.JSONEncodeError):
         orjson.dumps(header_view(header, 0, 0))
@@ -157,7 +160,7 @@ def test_a_manifest_of_more_pieces_than_there_are_is_no_snapshot(chunks: int) ->
     assert topic is not None
     cluster.client.publisher.publish_snapshot(0, manifest_key(0, 2), encode_manifest(manifest), lambda error: None)
     cluster.settle()
-    shelf = read_shelf(topic, 0)
+    shelf = read_shelf(topic, 0, lambda _: True)
 
     assert ((), (manifest_key(0, 2),)) == (shelf.kept, shelf.stray)
     assert [manifest_key(0, 2)] == list(shelf.superseded())
