@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
+from perdure import App, OrchestrationContext
 from perdure.partitions.queries import HISTORY_REPLY_BYTES_MAX
 from perdure.partitions.watchers import WATCH_SECONDS, Watchers
 from perdure.schemas.codec import encode_inbound
@@ -21,6 +22,7 @@ from perdure.schemas.messages import (
     Terminate,
 )
 from tests.partitions.cluster import Clock, Cluster, Member
+from tests.partitions.test_held import owned
 
 WAIT = Query(QueryKind.WAIT)
 BARRIER = Query(QueryKind.BARRIER)
@@ -45,6 +47,29 @@ def send_query(cluster: Cluster, query: Query, instance_id: str = "", request: s
 def body(reply: Reply) -> dict[str, Any]:
     found: dict[str, Any] = orjson.loads(reply.body)
     return found
+
+
+talking = App()
+
+
+@talking.orchestration
+async def talk(ctx: OrchestrationContext, _: Any) -> None:
+    for number in range(9):
+        await ctx.wait_for_external_event("go")
+        if number == 2:
+            ctx.set_custom_status("second")
+
+
+def test_a_turn_that_only_counts_on_leaves_what_a_reader_sees_as_the_last_change_left_it() -> None:
+    cluster = Cluster()
+    owned(cluster, "w", talking)
+    cluster.send("a", Start("talk"))
+    cluster.settle()
+    for _ in range(5):
+        cluster.send("a", RaiseEvent("go", b"1"))
+        cluster.settle()
+
+    assert "second" == cluster.view("a")["custom_status"]
 
 
 def test_a_read_shows_what_is_confirmed_and_not_what_is_on_its_way(cluster: Cluster, member: Member) -> None:

@@ -387,6 +387,17 @@ STATE = (
         (Edit("partitions.index:index_changes", "if old.status != new.status:", "if False:"),),
     ),
     Bug(
+        "what few turns change is written as it once was",
+        ("C12",),
+        (
+            Edit(
+                "partitions.instances:Slot.show",
+                'self.standing = b""',
+                'self.standing = getattr(self, "standing", b"")',
+            ),
+        ),
+    ),
+    Bug(
         "what is purged keeps its history in the store",
         ("C10", "C19"),
         (Edit("partitions.ledger:_Pending.take", "if new_turns <= old_turns:", "if 0 < new_turns <= old_turns:"),),
