@@ -429,16 +429,18 @@ def test_what_fails_inside_is_told_to_the_log_and_not_to_the_caller(hub: Running
     assert ["request.failed"] == [line["event"] for line in logs if line["event"] == "request.failed"]
 
 
-def test_who_goes_in_the_middle_of_a_request_is_no_fault_of_the_server(hub: RunningHub) -> None:
+@pytest.mark.parametrize("verb", ["", "/i/events/go", "/i/cancel", "/i/terminate", "/i/suspend", "/i/resume"])
+def test_who_goes_in_the_middle_of_a_request_is_no_fault_of_the_server(hub: RunningHub, verb: str) -> None:
     server = ApiServer(create_api(AsyncClient.over(hub.log.share())), bind("127.0.0.1", 0))
     server.start()
     try:
         with structlog.testing.capture_logs() as logs:
             host, port = server.url.removeprefix("http://").split(":")
             with socket.create_connection((host, int(port)), 10) as caller:
-                head = "POST /v1/instances/i/events/go HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+                head = f"POST /v1/instances{verb} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{{"
                 caller.sendall(head.encode())
             until(lambda: any(line["event"].startswith("request.") for line in logs))
+            until(lambda: 'status="499"' in httpx.get(f"{server.url}/metrics", timeout=20).text)
     finally:
         server.close()
 

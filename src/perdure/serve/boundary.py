@@ -37,7 +37,7 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 # JSON may escape every character of a payload.
 BODY_BYTES_MAX = 4 * DEFAULT_LIMITS.payload_bytes_max
-# For the metrics: who asked went before all of the request was there. Nobody hears it.
+# For the metrics: who asked went, or took too long and was let go (`connection.py`), before all of the request was there. Nobody hears it.
 _GONE = 499
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER_SITES = frozenset({"cross-site", "same-site"})
@@ -56,7 +56,10 @@ class RequestMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
-            "perdure_http_requests", "Requests answered.", ("method", "route", "status"), registry=registry
+            "perdure_http_requests",
+            "Requests answered; 499: given up before all of the request was there.",
+            ("method", "route", "status"),
+            registry=registry,
         )
         self._seconds = Histogram(
             "perdure_http_request_seconds", "Time to answer, waits included.", ("method", "route"), registry=registry
@@ -84,6 +87,7 @@ class Boundary:
             return
         assert scope["type"] == "http", "the server takes no other requests"
         began, status = time.perf_counter(), 0
+        arriving = _Arriving(receive)
         inner: Scope = {**scope, "path": scope.get("raw_path", scope["path"].encode()).decode("latin-1")}
 
         async def note(message: Message) -> None:
@@ -96,20 +100,22 @@ class Boundary:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refuse(scope["path"], headers)
         try:
-            await (refusal or self._app)(inner, _limited(receive), note)
+            await (refusal or self._app)(inner, arriving.take, note)
         except asyncio.CancelledError:
             if status:
                 raise
             await _STOPPING(inner, receive, note)  # the server stops, and has waited for this one long enough
         except ClientDisconnect:
-            status = status or _GONE
-            _log.info("request.abandoned", method=scope["method"], path=inner["path"])
+            arriving.abandoned = True
         except Exception:
             _log.exception("request.failed", method=scope["method"], path=inner["path"])
             if status:
                 raise  # the answer has begun, and can only be cut off
             await _FAILED(inner, receive, note)
         finally:
+            if arriving.abandoned:  # what was made of half a body, nobody hears
+                status = _GONE
+                _log.info("request.abandoned", method=scope["method"], path=inner["path"])
             self._metrics.note(inner, status, time.perf_counter() - began)
 
     def _refuse(self, path: str, headers: MutableMapping[str, str]) -> Response | None:
@@ -155,16 +161,22 @@ _STOPPING = problem_of(NoAnswer("the API stops, and does not know whether this w
 _FAILED = problem(500, "Internal error", "the request failed inside; the server's log says how", "internal")
 
 
-def _limited(receive: Receive) -> Receive:
-    """Read no more than a body may have, whatever its headers say."""
-    size = 0
+class _Arriving:
+    """A request as it comes: no more of it than a body may have, whatever its headers say, and whether it ended before all was there."""
 
-    async def take() -> Message:
-        nonlocal size
-        message = await receive()
-        size += len(message.get("body", b""))
-        if size > BODY_BYTES_MAX:
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._size = 0
+        self._whole = False
+        self.abandoned = False
+
+    async def take(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.abandoned |= not self._whole
+            return message
+        self._whole = not message.get("more_body", False)
+        self._size += len(message.get("body", b""))
+        if self._size > BODY_BYTES_MAX:
             raise HTTPException(413, f"a body has at most {BODY_BYTES_MAX} bytes")
         return message
-
-    return take
