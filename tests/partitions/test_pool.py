@@ -6,13 +6,16 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import pytest
 import structlog
 
-from perdure.partitions import plain_lane
+from perdure.partitions import plain_lane, pool
 from perdure.partitions.activities import ActivityResult, ActivityTask
 from perdure.partitions.pool import LocalActivity, LocalPool, PoolSettings
+from perdure.partitions.ports import Clock
 from perdure.partitions.run import Run
 
 TASK = ActivityTask(0, "order", "1-1", 1, 1, "plain", b"1")
@@ -27,14 +30,26 @@ class Wall:
         return time.monotonic()
 
 
+class StandingClock:
+    """It goes on when a test says so."""
+
+    seconds = 0.0
+
+    def wall_ms(self) -> int:
+        return int(1000 * self.seconds)
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
 class Engine:
     """A pool and the wait of an engine without a log."""
 
-    def __init__(self, **settings: int) -> None:
+    def __init__(self, clock: Clock | None = None, **settings: int) -> None:
         self.activities: dict[str, LocalActivity] = {}
         self.woken = threading.Event()
         self.wakes = 0
-        self.pool = LocalPool(self.activities.get, Wall(), self._wake, PoolSettings(**settings))
+        self.pool = LocalPool(self.activities.get, clock or Wall(), self._wake, PoolSettings(**settings))
 
     def _wake(self) -> None:
         self.wakes += 1
@@ -129,14 +144,20 @@ def test_each_partition_takes_its_own_results(engine: Engine) -> None:
 
 
 def test_async_results_keep_the_order_in_which_they_ended(engine: Engine) -> None:
-    async def later(run: Run) -> bytes:
-        await asyncio.sleep(0.001 * (10 - run.task.task_id))
+    ended = {number: asyncio.Event() for number in range(1, 7)}
+    ended[6].set()
+
+    async def after_the_next(run: Run) -> bytes:
+        await ended[run.task.task_id + 1].wait()
+        ended[run.task.task_id].set()
         return b"null"
 
-    engine.coroutine(later)
+    engine.coroutine(after_the_next)
     engine.dispatch(*many(5, "async"))
 
-    assert [5, 4, 3, 2, 1] == [result.task.task_id for result in engine.results(5)]
+    engine.until(lambda: engine.pool.counts().completed == 5)
+
+    assert [5, 4, 3, 2, 1] == [result.task.task_id for result in engine.pool.take_results(0)]
 
 
 def test_an_unknown_name_runs_nothing_and_fails_nothing(engine: Engine) -> None:
@@ -300,7 +321,7 @@ def test_limits_queue_what_is_too_much_and_say_so() -> None:
     engine.coroutine(forever)
     engine.plain(pass_gate)
     engine.dispatch(*many(4, "async"))
-    engine.turn()
+    engine.pool.step()
     counts = engine.pool.counts()
 
     assert (2, 2, False) == (counts.async_running, counts.queued, engine.pool.saturated)
@@ -359,16 +380,23 @@ def test_a_function_that_is_out_of_time_keeps_its_slot_and_its_late_result_is_dr
 
 
 def test_a_limit_counts_from_when_the_activity_begins() -> None:
-    engine = Engine(async_max=1)
+    clock = StandingClock()
+    engine = Engine(clock, async_max=1)
+    gates = [asyncio.Event() for _ in range(4)]
 
-    async def nap(run: Run) -> bytes:
-        await asyncio.sleep(0.02)
+    async def wait(run: Run) -> bytes:
+        await gates[run.task.task_id].wait()
         return b"null"
 
-    engine.coroutine(nap)
-    engine.dispatch(*(replace(task, start_to_close_ms=1000 if task.task_id < 3 else 30) for task in many(3, "async")))
-
-    assert ["", "", ""] == failure_types(engine.results(3))
+    engine.coroutine(wait)
+    engine.dispatch(
+        *(replace(task, start_to_close_ms=60_000 if task.task_id < 3 else 30_000) for task in many(3, "async"))
+    )
+    for gate in gates[1:]:
+        engine.pool.step()
+        clock.seconds += 20
+        gate.set()
+        assert [""] == failure_types(engine.results(1))
     engine.pool.close(0)
 
 
@@ -395,7 +423,8 @@ def test_a_cancelled_activity_gives_no_result(engine: Engine) -> None:
     engine.plain(wait)
     engine.coroutine(forever)
     engine.dispatch(TASK, replace(TASK, name="async", task_id=2), replace(TASK, name="async", instance_id="other"))
-    engine.until(began.is_set)
+    engine.pool.step()
+    assert began.wait(PLENTY)
     engine.pool.cancel(0, "order", "1-1", 2)
 
     assert {TASK.key, ("other", "1-1", 1, 1)} == engine.pool.running(0)
@@ -434,7 +463,7 @@ def test_a_draining_pool_finishes_what_runs_and_begins_nothing() -> None:
 
     engine.coroutine(wait)
     engine.dispatch(*many(3, "async"))
-    engine.turn()
+    engine.pool.step()
     engine.pool.drain()
     engine.dispatch(replace(TASK, task_id=4, name="async"))
 
@@ -445,13 +474,16 @@ def test_a_draining_pool_finishes_what_runs_and_begins_nothing() -> None:
     engine.pool.close(0)
 
 
-def test_closing_waits_for_what_runs_and_then_cancels_it() -> None:
+def test_closing_waits_for_what_runs_and_then_cancels_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A second passes with every look at the clock, and with every other one the activities go on.
+    monkeypatch.setattr(pool, "time", SimpleNamespace(monotonic=count().__next__, sleep=time.sleep))
     engine = Engine()
     ended: list[str] = []
 
     async def wait(run: Run) -> bytes:
         try:
-            await asyncio.sleep(0.01 if run.task.task_id == 1 else 60)
+            for _ in range(5 if run.task.task_id == 1 else 100_000):
+                await asyncio.sleep(0)
             ended.append("in time")
         except asyncio.CancelledError:
             ended.append("cancelled")
@@ -460,7 +492,7 @@ def test_closing_waits_for_what_runs_and_then_cancels_it() -> None:
     engine.coroutine(wait)
     engine.dispatch(*many(2, "async"))
     engine.turn()
-    engine.pool.close(0.2)
+    engine.pool.close(20)
 
     assert ["in time", "cancelled"] == ended
 
@@ -492,23 +524,35 @@ def test_a_generator_that_never_comes_to_its_end_keeps_no_pool_open() -> None:
 
 
 def test_the_engine_is_woken_when_the_loop_has_something_to_read(engine: Engine) -> None:
-    async def read(run: Run) -> bytes:
-        return await asyncio.to_thread(lambda: time.sleep(0.05) or b'"read"')
+    gate = threading.Event()
 
+    class Waited(threading.Event):
+        """There is something to read once the engine waits for it."""
+
+        def wait(self, timeout: float | None = None) -> bool:
+            if timeout:
+                gate.set()
+            assert super().wait(timeout) or not timeout, "nobody woke the engine"
+            return True
+
+    async def read(run: Run) -> bytes:
+        return await asyncio.to_thread(lambda: b'"read"' if gate.wait(PLENTY) else b'"late"')
+
+    engine.woken = Waited()
     engine.coroutine(read)
     engine.dispatch(replace(TASK, name="async"))
-    began = time.monotonic()
 
     assert [b'"read"'] == [result.result for result in engine.results(1)]
     assert engine.wakes >= 1
-    assert time.monotonic() - began < PLENTY / 2
 
 
-def test_the_engine_waits_long_when_nothing_can_happen(engine: Engine) -> None:
+def test_the_engine_waits_long_when_nothing_can_happen() -> None:
+    engine = Engine(StandingClock())
     engine.coroutine(forever)
 
     assert PLENTY == engine.pool.wait_seconds(PLENTY)
     engine.dispatch(replace(TASK, name="async", start_to_close_ms=5_000))
     engine.pool.step()
     engine.pool.step()
-    assert 4 < engine.pool.wait_seconds(PLENTY) <= 5
+    assert 5 == engine.pool.wait_seconds(PLENTY)
+    engine.pool.close(0)

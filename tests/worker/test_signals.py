@@ -17,7 +17,7 @@ from tests.worker.engine import Engine, OneActivityApp
 
 def slow(value):
     print("began", flush=True)
-    time.sleep(1)
+    time.sleep(float(sys.argv[2]))
     print("ended", flush=True)
     return value
 
@@ -31,9 +31,10 @@ engine.log.close()
 """
 
 
-def begin(directory: Path) -> "subprocess.Popen[str]":
+def begin(directory: Path, seconds: float) -> "subprocess.Popen[str]":
+    """A worker in an activity that takes so long."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(directory)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [sys.executable, "-c", PROGRAM, str(directory), str(seconds)], stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert process.stdout is not None
     for line in process.stdout:
@@ -44,7 +45,7 @@ def begin(directory: Path) -> "subprocess.Popen[str]":
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains(tmp_path: Path, number: signal.Signals) -> None:
-    process = begin(tmp_path)
+    process = begin(tmp_path, 1)
     process.send_signal(number)
     output, _ = process.communicate(timeout=30)
 
@@ -53,7 +54,7 @@ def test_a_signal_drains(tmp_path: Path, number: signal.Signals) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    process = begin(tmp_path)
+    process = begin(tmp_path, 60)
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
     for line in process.stdout:
