@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -26,7 +27,7 @@ from perdure.errors import (
 from perdure.partitions.partitioner import partition_of
 from perdure.schemas.events import Status
 from tests.client.hub import PARTITIONS, app, big, calls_by_name, echo, listen, welcome
-from tests.client.ways import Way
+from tests.client.ways import Way, impatient
 
 
 def new_id(prefix: str = "i") -> str:
@@ -312,7 +313,7 @@ def test_bad_input_is_refused_before_anything_is_sent(client: Client) -> None:
 def test_where_nobody_answers_a_start_is_unknown_and_safe_to_repeat(way: Way) -> None:
     way.stop_worker()
     name = new_id()
-    with way.connect(timeout=1.0) as hasty:
+    with impatient(way, 1.0) as hasty:
         with pytest.raises(StartUnknown) as caught:
             hasty.start(echo, "once", instance_id=name)
         assert name == caught.value.instance_id
@@ -336,10 +337,15 @@ def test_all_partitions_are_asked_and_silent_ones_are_named(way: Way) -> None:
     with way.connect() as client:
         for name in (names[0], names[1]):
             assert Status.RUNNING == client.instance(name).get().status
-    with way.connect(timeout=way.hasty_seconds) as client:
-        # An owner that is busy may be silent too, but not for ever.
+    with impatient(way, way.hasty_seconds) as client:
         pages: list[Page] = []
-        until(lambda: pages.append(client.list(prefix="home-")) or (2,) == pages[-1].silent)
+
+        def is_one_silent() -> bool:
+            with suppress(NoAnswer):  # owners that are busy may be silent too, all of them even, but not for ever
+                pages.append(client.list(prefix="home-"))
+            return bool(pages) and (2,) == pages[-1].silent
+
+        until(is_one_silent)
         assert {names[0], names[1]} == {instance.instance_id for instance in pages[-1]}
         with pytest.raises(NoAnswer, match=r"partitions .*2 did not answer"):
             list(client.list_all(prefix="home-"))

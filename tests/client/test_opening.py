@@ -53,10 +53,16 @@ def test_many_who_come_at_once_share_one_attempt_and_its_failure(tmp_path: Path)
 def test_who_gives_up_while_it_is_opened_leaves_it_to_the_others(tmp_path: Path) -> None:
     async def ask() -> None:
         with running_hub(tmp_path) as hub:
-            door = Door(hub.log)
-            client = AsyncClient(LogTransport(door))
+            found, door = threading.Event(), Door(hub.log)
+
+            def open_log() -> EmbeddedLog:
+                assert found.wait(60)
+                return door()
+
+            client = AsyncClient(LogTransport(open_log))
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.list(), 0.01)
+            found.set()
             assert 0 == len(await client.list())
             assert 1 == door.tries
             await client.close()

@@ -12,10 +12,12 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from perdure import connection
 from perdure.client import AsyncClient, Client
 from perdure.client.log_transport import LogTransport
 from perdure.errors import HubMissing, HubUnavailable, InvalidRequest, NoAnswer, StartUnknown, Unauthorized, WaitTimeout
 from perdure.partitions.kafka import KafkaLog, KafkaSettings, create_hub
+from perdure.partitions.ports import LogUnavailable
 from perdure.schemas.events import Status
 from perdure.serve import ApiServer, create_api, server
 from perdure.serve.server import bind
@@ -43,9 +45,10 @@ def test_a_broker_that_goes_and_comes_back(mortal_broker: Broker, tmp_path: Path
         assert answer.status_code in (200, 503), answer.text
         return answer.status_code == 200
 
-    with way.connect(timeout=60.0) as client, way.connect(timeout=1.5) as hasty, ThreadPoolExecutor(1) as waiting:
+    with way.connect(timeout=60.0) as client, way.connect() as hasty, ThreadPoolExecutor(1) as waiting:
         before = client.start(listen, instance_id="before")
         hasty.start(echo, 1).result(30)
+        hasty._inner.timeout = 1.5
         result = waiting.submit(before.result, 120)
         until(is_ready)
         mortal_broker.kill()
@@ -97,10 +100,13 @@ def test_an_api_whose_hub_is_deleted_is_not_ready_and_takes_up_the_next_one(kafk
     assert "none of the 3 partitions answered" in silent.json()["detail"]
 
 
-def test_a_client_says_why_it_finds_no_broker_within_its_own_time(closed_port: int) -> None:
-    client = Client.kafka("hub", f"127.0.0.1:{closed_port}", timeout=2.0)
+def test_a_client_says_why_it_finds_no_broker_within_its_own_time(
+    closed_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_PATIENCE", 0.05)  # leaves a slow machine the time to say it
+    client = Client.kafka("hub", f"127.0.0.1:{closed_port}", timeout=40.0)
     try:
-        with pytest.raises(HubUnavailable, match=r"no Kafka broker answered .* within 1\.6 s .*refused"):
+        with pytest.raises(HubUnavailable, match=r"no Kafka broker answered .* within 2 s .*refused"):
             client.start(echo, 1)
     finally:
         client.close()
@@ -115,6 +121,25 @@ def test_a_broker_whose_name_leads_nowhere_is_told_with_what_the_resolver_says()
             client.start(echo, 1)
     finally:
         client.close()
+
+
+@pytest.mark.parametrize(("timeout", "share"), [(2.0, 1.6), (0.5, 1.0), (60.0, 10.0)])
+def test_of_a_clients_time_the_brokers_have_four_fifths_and_not_too_little_or_too_much(
+    timeout: float, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[float] = []
+
+    def refuse(settings: KafkaSettings) -> KafkaLog:
+        given.append(settings.request_seconds_max)
+        raise LogUnavailable("nobody is there")
+
+    monkeypatch.setattr(KafkaLog, "open_client", refuse)
+    client = Client(lambda: AsyncClient(connection.kafka_transport("hub", "127.0.0.1:1", {}, timeout)))
+    with pytest.raises(HubUnavailable, match="nobody is there"):
+        client.list()
+    client.close()
+
+    assert [share] == given
 
 
 def test_a_broker_that_is_not_there_is_named_in_time(closed_port: int) -> None:

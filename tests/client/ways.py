@@ -4,8 +4,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
@@ -49,6 +49,14 @@ class Way(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+@contextmanager
+def impatient(way: Way, seconds: float) -> Iterator[Client]:
+    """A client that took its time to find the hub, and gives an answer no more than `seconds`."""
+    with way.connect() as client:
+        client._inner.timeout = seconds
+        yield client
 
 
 class InProcess:

@@ -23,6 +23,7 @@ from tests.client.hub import RunningHub
 from tests.fuzzing import fuzzed
 
 QUIET = fuzzed(25)
+PLENTY_SECONDS = 20.0
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
@@ -128,8 +129,9 @@ def reply_to(request: Inbound, body: bytes, code: int = ReplyCode.OK) -> bytes:
     return encode_reply(Reply(request.reply_to.client_id, request.request_id, code, body))
 
 
-def over(answers: Callable[[Inbound], Sequence[bytes]]) -> AsyncClient:
-    return AsyncClient.over(cast("Log", EvilHub(answers)), timeout=0.1)
+def over(answers: Callable[[Inbound], Sequence[bytes]], timeout: float = 0.1) -> AsyncClient:
+    """`timeout`: plenty, where one particular answer is to come."""
+    return AsyncClient.over(cast("Log", EvilHub(answers)), timeout=timeout)
 
 
 @given(spoiled(), st.sampled_from([*ReplyCode, 99, -1]))
@@ -146,8 +148,8 @@ def test_an_answer_of_any_shape_raises_what_a_client_promises(body: bytes, code:
 
 
 def test_a_history_and_a_list_that_never_end_come_to_an_end() -> None:
-    async def ask(answer: dict[str, Any], call: Callable[[AsyncClient], Any]) -> BaseException | None:
-        client = over(lambda request: [reply_to(request, json.dumps(answer).encode())])
+    async def ask(answer: dict[str, Any], call: Callable[[AsyncClient], Any], timeout: float) -> BaseException | None:
+        client = over(lambda request: [reply_to(request, json.dumps(answer).encode())], timeout)
         began = time.monotonic()
         try:
             await call(client)
@@ -159,14 +161,15 @@ def test_a_history_and_a_list_that_never_end_come_to_an_end() -> None:
         return None
 
     endless = {**GOOD[3], "next": 1}
-    assert isinstance(asyncio.run(ask(endless, lambda client: client.instance("i").history())), HubRefused)
-    asyncio.run(ask({"instances": [], "next": "AAAA"}, lambda client: client.list(limit=1000)))
+    refused = asyncio.run(ask(endless, lambda client: client.instance("i").history(), PLENTY_SECONDS))
+    assert isinstance(refused, HubRefused)
+    asyncio.run(ask({"instances": [], "next": "AAAA"}, lambda client: client.list(limit=1000), 0.1))
 
 
 def test_an_answer_about_another_instance_is_none() -> None:
     async def ask() -> None:
         body = json.dumps({**GOOD[1], "instance_id": "another"}).encode()
-        client = over(lambda request: [reply_to(request, body)])
+        client = over(lambda request: [reply_to(request, body)], PLENTY_SECONDS)
         try:
             with pytest.raises(HubRefused, match="it is about 'another'"):
                 await client.start("echo", 1, instance_id="i")
@@ -192,7 +195,7 @@ def test_what_is_said_to_others_is_not_heard() -> None:
         ]  # fmt: skip
 
     async def ask() -> None:
-        client = over(answers)
+        client = over(answers, PLENTY_SECONDS)
         try:
             assert 1 == (await client.instance("i").get()).result
         finally:
