@@ -87,6 +87,7 @@ class Ground:
 
     def is_owned(self) -> bool:
         """Whether more than a claim stands on every partition: who owns all of them gives up all of them when it ends."""
+        assert not self.recorder.trouble, self.recorder.trouble
         return all(len(self.recorder.records[HISTORY, partition]) > 1 for partition in range(self.terms.partitions))
 
     async def quiet(self) -> None:

@@ -24,10 +24,11 @@ Records = defaultdict[tuple[str, int], list[LogRecord]]
 
 
 class Recorder(Protocol):
-    """What there is of each (topic, partition)."""
+    """What there is of each (topic, partition). `trouble`: why nothing more is recorded, if so."""
 
     identity: HubIdentity
     records: Records
+    trouble: str
 
     def catch_up(self) -> None:
         """Block until everything that stands in the topics now is recorded. Raises AssertionError where that does not happen."""
@@ -140,6 +141,7 @@ class EmbeddedRecorder:
         self._directory = directory
         self._recorded = recorded
         self.records: Records = defaultdict(list)
+        self.trouble = ""
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="chaos-recorder", daemon=True)
@@ -153,6 +155,9 @@ class EmbeddedRecorder:
                 self.catch_up()
             except (FileNotFoundError, LogTruncated, LogCorrupt):
                 continue  # it was written to at that moment; the last look is when nobody writes
+            except Exception as error:  # noqa: BLE001 - whoever asks hears of it
+                self.trouble = f"the recorder ended: {error!r}"
+                return
 
     def catch_up(self) -> None:
         with self._lock:

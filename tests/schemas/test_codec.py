@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perdure.schemas import codec
+from perdure.schemas import codec, message_codec
 from perdure.schemas import messages as ms
 from perdure.schemas import records as rc
 from perdure.schemas.avro import RecordSchema, UnknownFormat, WireError, shipped
@@ -190,11 +190,17 @@ def test_messages_that_do_not_travel_are_neither_written_nor_read() -> None:
         codec.decode_inbound(value[:at] + bytes([2 * ms.TimerDue.KIND]) + value[at + 1 :])
 
 
-def test_of_a_message_that_is_too_large_only_the_origin_is_read() -> None:
+def test_of_a_message_that_is_too_large_only_the_origin_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     origin = ms.Origin("topic", 3, 7)
     value = codec.encode_inbound(ms.Inbound("i", ms.RaiseEvent("go", b"1"), origin=origin))
 
+    def read_body(kind: int, data: bytes) -> ms.Body:
+        raise AssertionError("the body was read")
+
     assert origin == codec.decode_inbound(value, len(value)).origin
+    monkeypatch.setattr(message_codec, "_decode_body", read_body)
+    with pytest.raises(AssertionError, match="the body was read"):
+        codec.decode_inbound(value, len(value))
     with pytest.raises(
         codec.UnreadableBody, match=f"at most {len(value) - 1} bytes, found {len(value)} bytes"
     ) as refused:

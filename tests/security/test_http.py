@@ -5,6 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -246,11 +247,23 @@ def test_a_request_that_trickles_in_is_cut_off(hasty: tuple[str, int], head: byt
     assert seconds < 200 * BRIEF_SECONDS / 8
 
 
-def test_an_answer_may_take_longer_than_a_request(hasty: tuple[str, int], hub: RunningHub) -> None:
-    begun = httpx.post(f"http://127.0.0.1:{hasty[1]}/v1/instances", json={"name": "listen", "instance_id": "patience"})
+def heard(address: tuple[str, int], path: str) -> httpx.Response:
+    """An answer of a server that hangs up on whom a slow machine keeps from asking in time."""
+    answers: list[httpx.Response] = []
+
+    def ask() -> bool:
+        with suppress(httpx.TransportError):
+            answers.append(httpx.get(f"http://{address[0]}:{address[1]}{path}", timeout=20, trust_env=False))
+        return bool(answers)
+
+    until(ask)
+    return answers[0]
+
+
+def test_an_answer_may_take_longer_than_a_request(http: httpx.Client, hasty: tuple[str, int]) -> None:
+    begun = http.post("/v1/instances", json={"name": "listen", "instance_id": "patience"})
     assert 201 == begun.status_code
-    path = f"/v1/instances/patience/result?wait={4 * BRIEF_SECONDS}"
-    assert 202 == httpx.get(f"http://127.0.0.1:{hasty[1]}{path}", timeout=20).status_code
+    assert 202 == heard(hasty, f"/v1/instances/patience/result?wait={4 * BRIEF_SECONDS}").status_code
 
 
 @pytest.mark.parametrize(
@@ -276,7 +289,7 @@ def test_what_is_no_request_is_refused_and_costs_nothing(hasty: tuple[str, int],
 
     assert b"Traceback" not in said
     assert re.match(rb"HTTP/1\.1 (4\d\d|200)", said) or not said, said[:200]
-    assert httpx.get(f"http://127.0.0.1:{hasty[1]}/healthz").status_code == 200
+    assert 200 == heard(hasty, "/healthz").status_code
 
 
 def test_methods_that_a_caller_made_up_are_not_counted_one_by_one(http: httpx.Client) -> None:
@@ -503,5 +516,13 @@ def test_a_workers_port_refuses_all_else_and_writes_nothing_of_it(worker_port: i
 
 @pytest.mark.parametrize("path", ["/..", "/%2e%2e/etc/passwd", "/healthz/..", "/metrics%00", "/healthz\\"])
 def test_a_workers_port_knows_three_paths(worker_port: int, path: str) -> None:
-    said, _ = talk(("127.0.0.1", worker_port), f"GET {path} HTTP/1.0\r\n\r\n".encode())
+    answers: list[bytes] = []
+
+    def ask() -> bool:
+        """It hangs up on whom a slow machine keeps from asking in time."""
+        answers.append(talk(("127.0.0.1", worker_port), f"GET {path} HTTP/1.0\r\n\r\n".encode())[0])
+        return answers[-1] != b""
+
+    until(ask)
+    said = answers[-1]
     assert said.startswith(b"HTTP/1.0 404"), said[:100]
