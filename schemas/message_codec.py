@@ -45,9 +45,11 @@ _TRAVELLING: tuple[type[Any], ...] = (
     Query,
     RaiseLevel,
 )
+# Anybody may send one. Far more than the engine takes of anything, so that it can say what is too much.
+ITEMS_MAX = 10_000
 _SCHEMAS = {cls.KIND: (cls, shipped(cls.__name__, 1)) for cls in _TRAVELLING}
 _ENCODES: dict[type[Any], Encode] = {cls: make_encode(schema) for cls, schema in _SCHEMAS.values()}
-_DECODES = {kind: shape_of(cls).decoder(schema) for kind, (cls, schema) in _SCHEMAS.items()}
+_DECODES = {kind: shape_of(cls).decoder(schema, ITEMS_MAX) for kind, (cls, schema) in _SCHEMAS.items()}
 _INBOUND = shipped("Inbound", 1)
 _REPLY = shipped("Reply", 1)
 

@@ -23,11 +23,16 @@ _INDENT = "    "
 
 
 def make_decode(
-    schema: RecordSchema, *, makes: Mapping[str, Make] | None = None, converts: Mapping[str, Make] | None = None
+    schema: RecordSchema,
+    *,
+    makes: Mapping[str, Make] | None = None,
+    converts: Mapping[str, Make] | None = None,
+    items_max: int | None = None,
 ) -> Decode:
     """A function from a record's bytes to its value: what `makes` has under the name of the record, or of one within it, called with the
-    fields in their order; any other is a dict. `converts` are called with outermost fields, by name. It raises WireError."""
-    plan = _Plan(schema, makes or {})
+    fields in their order; any other is a dict. `converts` are called with outermost fields, by name. It raises WireError, also where an
+    array or a map has more than `items_max`: an item of two bytes takes hundreds in memory."""
+    plan = _Plan(schema, makes or {}, items_max)
     plan.say(0, "def decode(data):")
     plan.say(1, "at, end = 0, len(data)", "try:")
     fields = [(str(field["name"]), plan.read(field["type"], 2)) for field in schema.parsed["fields"]]
@@ -66,8 +71,9 @@ def _refuse(what: str) -> None:
 class _Plan:
     """The statements of a reader while they are made. `read` adds those that read one value, and returns the expression for it."""
 
-    def __init__(self, schema: RecordSchema, makes: Mapping[str, Make]) -> None:
+    def __init__(self, schema: RecordSchema, makes: Mapping[str, Make], items_max: int | None) -> None:
         self._named = schema.named
+        self._items_max = items_max
         self._makes = makes
         self._numbers = count(1)
         self.lines: list[str] = []
@@ -153,6 +159,8 @@ class _Plan:
         self._number(number, depth + 1)
         self.say(depth + 1, f"if not {number}: break", f"if {number} & 1:")
         self._number("n", depth + 2)
+        if (most := self._items_max) is not None:
+            self.say(depth + 1, f"if len({value}) + ({number} + 1 >> 1) > {most}: refuse('more than {most:,} items')")
         self.say(depth + 1, f"for _ in range(({number} + 1) >> 1):")
 
 

@@ -48,11 +48,11 @@ class Shape(Generic[T]):
                 datum[name] = convert(datum[name])
         return self._cls(**datum)
 
-    def decoder(self, schema: RecordSchema) -> Callable[[bytes], T]:
+    def decoder(self, schema: RecordSchema, items_max: int | None = None) -> Callable[[bytes], T]:
         """What reads values of this class, written with `schema`. It raises WireError."""
         if schema.fields == self._names:
-            return make_decode(schema, makes={schema.name: self._cls}, converts=self._converts)
-        decode = make_decode(schema)
+            return make_decode(schema, makes={schema.name: self._cls}, converts=self._converts, items_max=items_max)
+        decode = make_decode(schema, items_max=items_max)
 
         def decode_older(data: bytes) -> T:
             try:

@@ -1,5 +1,6 @@
 """What is written is read again, the bytes are Avro as fastavro knows it, and no bytes at all make a decoder misbehave."""
 
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -90,6 +91,24 @@ def test_the_bytes_are_those_that_fastavro_writes(cls: type[Any], data: st.DataO
     fastavro.schemaless_writer(sink, schema.parsed, make_decode(schema)(written), strict=True)
 
     assert sink.getvalue() == written
+
+
+def test_of_more_items_than_anybody_may_send_none_is_made() -> None:
+    """Two bytes each; a block in one piece, or in many."""
+    events = ms.Start("order", events=(("", b""),) * 600_000)
+    value = codec.encode_inbound(ms.Inbound("a", events, "r"))
+    tracemalloc.start()
+    with pytest.raises(codec.UnreadableBody, match="more than 10,000 items"):
+        codec.decode_inbound(value)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak < 4 * len(value)
+    decode = make_decode(BLOCKS, items_max=3)
+    assert {"numbers": [1, 1, 1], "names": {}} == decode(b"\x02\x02\x04\x02\x02\x00\x00")
+    for more in (b"\x08", b"\x07\x08", b"\x02\x02\x06"):
+        with pytest.raises(WireError, match="more than 3 items"):
+            decode(more + b"\x02" * 9 + b"\x00\x00")
 
 
 @pytest.mark.parametrize("cls", [*EVENTS, *TRAVELLING, *RECORDS, rc.Envelope, rc.SnapshotManifest, ms.Reply])
