@@ -13,7 +13,7 @@ from perdure.actors.executor import UNKNOWN_EVENT, InstanceHeld
 from perdure.actors.instance import InstanceState
 from perdure.actors.outgoing import Answer
 from perdure.schemas import events as ev
-from perdure.schemas.events import NEVER
+from perdure.schemas.events import NEVER, Failure, Status
 from perdure.schemas.frozen import dataclass
 from perdure.schemas.messages import Inbound, ReplyCode, TaskLost, TaskResult
 from perdure.schemas.records import FIRST_LEVEL, Checkpoint, RecordKind, Send, TurnBody
@@ -190,7 +190,19 @@ class Confirmation:
         if old is not None and old.status.terminal and old.execution_id == new.execution_id:
             return None
         self._home.counts.instances_ended += 1
+        if new.status is Status.FAILED and new.failure is not None:
+            self._tell_failed(new, new.failure)
         return new
+
+    def _tell_failed(self, header: InstanceHeader, failure: Failure) -> None:
+        self._home.notices.tell(
+            "instance.failed",
+            partition=self._home.partition,
+            instance=header.instance_id,
+            name=header.name,
+            type=failure.type,
+            message=failure.message,
+        )
 
     def _act(self, record: Decided, turn: int) -> None:
         """Dispatch what was scheduled, cancel what is over."""
@@ -326,6 +338,14 @@ class Confirmation:
 
     def hold(self, slot: Slot, held: InstanceHeld) -> None:
         """Mark an instance held. Derived, so only the store shows it; the log does not (R12)."""
+        if not _is_held_so(slot, held):
+            self._home.notices.tell(
+                "instance.held",
+                partition=self._home.partition,
+                instance=slot.instance_id,
+                kind=held.kind,
+                reason=held.reason,
+            )
         self._home.instances.hold(slot, held)
         self._show_held(slot)
 
@@ -417,3 +437,11 @@ class Confirmation:
         self._checkpoint_out = False
         self._checkpoint_at = self._home.parts.clock.monotonic()
         self._home.counts.checkpoints += 1
+
+
+def _is_held_so(slot: Slot, held: InstanceHeld) -> bool:
+    """Whether it is nothing new: this owner has held it for that reason, or one before it has, whose store says so."""
+    if slot.held is not None:
+        return (slot.held.kind, slot.held.reason) == (held.kind, held.reason)
+    header = slot.header
+    return header is not None and (header.held_kind, header.held_reason) == (held.kind, held.reason)

@@ -22,6 +22,7 @@ from .instances import Instances, SlotBounds, Watch
 from .intake import Intake
 from .keys import ACTIVITY, LOCAL, OUTBOX, end_of, parse_activity_key, parse_outbox_key
 from .ledger import decode_due_activity
+from .notices import Notices
 from .outbox import Outbox, decode_dead_letter
 from .ports import Clock, Log, Store, Stores
 from .queries import Queries, Replies
@@ -172,6 +173,7 @@ class Holdings:
             recovered.store, SlotBounds(settings.slots_max, settings.slots_bytes_max), parts.watch_turn
         )
         self.timers = TimerQueue(recovered.store, self.time.now_ms())
+        self.notices = Notices(parts.clock)
         self.replies = Replies(parts.log.publisher, partition)
         self.queries = Queries(recovered.store, partition, self.replies, parts.clock)
         self.outbox = Outbox(parts.log.publisher)

@@ -181,8 +181,17 @@ class Mailbox:
     def dead_letter(self, reason: str, value: bytes | None, offset: int, instance_id: str) -> Letter:
         """The letter that keeps what could not be read or routed; counted."""
         self._home.counts.dead_letters += 1
+        self._tell(reason, offset, instance_id)
         headers = {"partition": str(self._home.partition), "offset": str(offset), "instance": instance_id}
         return Letter(DEAD_LETTER, instance_id, encode_dead_letter(reason, value, headers))
+
+    def _tell(self, reason: str, offset: int, instance_id: str) -> None:
+        fields: dict[str, str | int] = {"partition": self._home.partition, "reason": reason}
+        if offset >= 0:  # else it was never in the inbox
+            fields["offset"] = offset
+        if instance_id:
+            fields["instance"] = instance_id
+        self._home.notices.tell("message.dead_lettered", **fields)
 
 
 def _size_of(record: LogRecord) -> int:

@@ -8,6 +8,7 @@ from perdure.schemas.events import NULL, Failure
 
 from .activities import ActivityResult, ActivityTask, Attempt, PoolCounts
 from .async_lane import AsyncLane
+from .notices import Notices
 from .plain_lane import PlainLane
 from .ports import Clock
 from .run import FOREVER, Deadlines, Invoke, Run
@@ -52,6 +53,7 @@ class LocalPool:
         self._async = AsyncLane(self._end, wake, clock, settings.async_max)
         self._plain = PlainLane(wake, clock, settings.plain_max)
         self._deadlines = Deadlines()
+        self._notices = Notices(clock)
         self._runs: dict[int, dict[_Execution, dict[tuple[int, int], Run]]] = {}
         self._results: dict[int, list[ActivityResult]] = {}
         self._draining = False
@@ -179,7 +181,22 @@ class LocalPool:
         self._reported += 1
         if failure is not None:
             failure = self._settings.tell(failure)
+            self._tell_failed(run.task, failure)
         self._results.setdefault(run.task.partition, []).append(ActivityResult(run.task, result, failure))
+
+    def _tell_failed(self, task: ActivityTask, failure: Failure) -> None:
+        self._notices.tell(
+            "activity.failed",
+            failure.stack,
+            partition=task.partition,
+            instance=task.instance_id,
+            turn=task.turn,
+            activity=task.name,
+            task=task.task_id,
+            attempt=task.attempt,
+            type=failure.type,
+            message=failure.message,
+        )
 
     def _give_up(self, run: Run) -> None:
         """From here on nobody wants its result. An async activity is cancelled; a plain one learns of it by its context."""

@@ -220,6 +220,22 @@ def test_what_an_activity_left_in_a_thread_keeps_no_process_that_was_told_to_sto
     assert "process.threads_left" in dev.said
 
 
+def test_who_watches_it_reads_what_failed(project: Path, start_dev: Callable[..., RunningDev]) -> None:
+    dev = start_dev(project, PERDURE_LOG_FORMAT="json")
+    dev("start", "welcome", "--id", "w-1", "--input", '["nobody"]', "--wait")
+    dev.stop()
+    written = dev.log.read_text().splitlines() + dev.said.splitlines()
+    lines = {line["event"]: line for line in map(json.loads, filter(lambda line: line.startswith("{"), written))}
+    activity, instance = lines["activity.failed"], lines["instance.failed"]
+
+    assert ("w-1", "greet", 1, "ValueError", "nobody is there") == tuple(
+        activity[name] for name in ("instance", "activity", "attempt", "type", "message")
+    )
+    assert ("w-1", "welcome", "TaskFailedError") == (instance["instance"], instance["name"], instance["type"])
+    assert "activity.stack" not in lines
+    assert "Traceback" not in "".join(written)
+
+
 def test_with_a_token_only_who_has_it_comes_in(project: Path, start_dev: Callable[..., RunningDev]) -> None:
     dev = start_dev(project, PERDURE_TOKEN="secret")
     without, wrong = dev("list"), dev("list", PERDURE_TOKEN="wrong")

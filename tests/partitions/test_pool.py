@@ -556,3 +556,38 @@ def test_the_engine_waits_long_when_nothing_can_happen() -> None:
     engine.pool.step()
     assert 5 == engine.pool.wait_seconds(PLENTY)
     engine.pool.close(0)
+
+
+def test_an_attempt_that_fails_is_told_with_its_place_and_its_stack_only_at_debug(engine: Engine) -> None:
+    def fail(run: Run) -> bytes:
+        if run.task.task_id == 1:
+            raise ValueError("no such order")
+        return b"2"
+
+    engine.plain(fail)
+    with structlog.testing.capture_logs() as lines:
+        engine.dispatch(replace(TASK, attempt=3, turn=7), replace(TASK, task_id=2))
+        engine.results(2)
+
+    place = {
+        "partition": 0, "instance": "order", "turn": 7, "activity": "plain", "task": 1, "attempt": 3, "type": "ValueError",
+        "message": "no such order",
+    }  # fmt: skip
+    told, stack = lines
+    assert {"event": "activity.failed", "log_level": "warning", **place} == told
+    assert ("activity.stack", "debug") == (stack["event"], stack["log_level"])
+    assert "in fail" in stack["stack"]
+
+
+def test_an_attempt_that_is_out_of_time_is_told_and_one_that_nobody_wants_is_not(engine: Engine) -> None:
+    gate = threading.Event()
+    engine.plain(lambda _run: b"1" if gate.wait(PLENTY) else b"0")
+    with structlog.testing.capture_logs() as lines:
+        engine.dispatch(replace(TASK, start_to_close_ms=1), replace(TASK, instance_id="gone"))
+        engine.pool.cancel(0, "gone", "1-1")
+        engine.results(1)
+        gate.set()
+
+    assert [("activity.failed", "order", "ActivityTimedOut")] == [
+        (line["event"], line["instance"], line["type"]) for line in lines
+    ]
