@@ -1,5 +1,6 @@
 """`perdure init` writes an app and its test that work as they are."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +20,7 @@ def test_the_app_and_its_test_work_as_they_are(tmp_path: Path) -> None:
         {file.name for file in project.iterdir()} - {"__pycache__", ".pytest_cache"},
     )
     assert 0 == tested.returncode, tested.stdout
-    assert "1 passed" in tested.stdout
+    assert re.search(r"\b1 passed\b", tested.stdout), tested.stdout
     dev = RunningDev(project)
     try:
         assert ["hello Ada", "hello Grace"] == dev("start", "welcome", "--input", '["Ada", "Grace"]', "--wait").json

@@ -28,7 +28,11 @@ def work(directory, how, slot):
         with path.open("a") as file:
             file.write(f"{text} {os.getpid()}\\n")
     stopped = []
-    stop_on_signals(lambda: stopped.append(True))
+    def ask_to_stop():
+        stopped.append(True)
+        if how == "stubborn":
+            note("told")
+    stop_on_signals(ask_to_stop)
     note("started")
     if how == "usage":
         return 2
@@ -140,7 +144,7 @@ def test_a_second_signal_ends_all_at_once(start: Callable[[str], Supervised]) ->
     supervised = start("stubborn")
     supervised.until_started()
     supervised.parent.terminate()
-    time.sleep(0.5)
+    until(lambda: all(supervised.words(slot) == ["started", "told"] for slot in (0, 1)))
     assert supervised.parent.poll() is None
     supervised.parent.terminate()
 
