@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import pytest
 
-from perdure.client import Client, IfExists, Page
+from perdure.client import Client, IfExists, Page, aio
 from perdure.errors import (
     InstanceAlreadyExists,
     InstanceFinished,
@@ -28,6 +28,12 @@ from perdure.partitions.partitioner import partition_of
 from perdure.schemas.events import Status
 from tests.client.hub import PARTITIONS, app, big, calls_by_name, echo, listen, welcome
 from tests.client.ways import Way, impatient
+
+
+@pytest.fixture(autouse=True)
+def _glance_at_leisure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said when a wait is over tells how the instance stands, on a slow machine too."""
+    monkeypatch.setattr(aio, "_GLANCE_SECONDS", 20.0)
 
 
 def new_id(prefix: str = "i") -> str:

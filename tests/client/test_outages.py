@@ -167,7 +167,7 @@ def test_a_hub_that_is_not_there_is_named_with_what_creates_it(kafka_servers: st
 
 def test_an_api_that_is_not_there_is_named(closed_port: int) -> None:
     url = f"http://127.0.0.1:{closed_port}"
-    client = Client.http(url, timeout=0.5)
+    client = Client.http(url, timeout=2.0)
     try:
         for ask in (client.list, lambda: client.instance("i").get()):
             with pytest.raises(HubUnavailable, match=f"nothing answers at {url}.*is `perdure dev`"):
@@ -242,7 +242,7 @@ def test_a_start_whose_answer_never_comes_is_unknown_and_safe_to_repeat(tmp_path
     try:
         with (
             front_of(way.server.url, swallow=99) as url,
-            Client.http(url, "secret", timeout=1.0) as client,
+            Client.http(url, "secret", timeout=4.0) as client,
             pytest.raises(StartUnknown, match="start it again with the same") as caught,
         ):
             client.start(listen, instance_id="once")
@@ -266,7 +266,7 @@ def test_a_start_that_was_sent_before_its_api_went_away_is_unknown() -> None:
         connection.close()
 
     threading.Thread(target=take_one, daemon=True).start()
-    client = Client.http(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=1.0)
+    client = Client.http(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=4.0)
     try:
         with pytest.raises(StartUnknown, match="may have been started or not"):
             client.start(echo, 1)
@@ -328,7 +328,7 @@ def test_an_api_without_its_brokers_lives_is_not_ready_and_keeps_nobody_waiting(
 
 def test_a_server_that_is_not_ours_is_said_to_be_none() -> None:
     with strangers() as url:
-        client = Client.http(url, timeout=1.0)
+        client = Client.http(url, timeout=20.0)
         try:
             with pytest.raises(NoAnswer, match="answered 404, and not as Perdure's API does"):
                 client.instance("i").get()

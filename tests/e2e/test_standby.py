@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from perdure.audit import audit_records, read_log
@@ -62,7 +61,7 @@ def claims(log: KafkaLog) -> dict[int, list[str]]:
 
 
 def readiness(worker: WorkerProcess) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"http://127.0.0.1:{worker.port}/readyz").json()
+    answer: dict[str, Any] = worker.ask("/readyz")[1]
     return answer
 
 

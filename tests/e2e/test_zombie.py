@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from perdure.audit import audit_records, read_log
@@ -38,7 +37,7 @@ async def busy(ctx: OrchestrationContext, number: int) -> int:
 
 
 def owned(worker: WorkerProcess) -> int:
-    phases = httpx.get(f"http://127.0.0.1:{worker.port}/readyz").json()["partitions"]
+    phases = worker.ask("/readyz")[1]["partitions"]
     return list(phases.values()).count("owning")
 
 

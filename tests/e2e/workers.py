@@ -53,12 +53,12 @@ class WorkerProcess:
 
     def ask(self, path: str) -> tuple[int, Any]:
         """Its health: code and JSON."""
-        answer = httpx.get(f"http://127.0.0.1:{self.port}{path}")
+        answer = httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=PLENTY_SECONDS)
         return answer.status_code, answer.json()
 
     def metrics(self) -> list[str]:
         """What it tells Prometheus, line by line."""
-        return httpx.get(f"http://127.0.0.1:{self.port}/metrics").text.splitlines()
+        return httpx.get(f"http://127.0.0.1:{self.port}/metrics", timeout=PLENTY_SECONDS).text.splitlines()
 
     def terminate(self) -> None:
         """Ask it to stop in order."""

@@ -262,7 +262,7 @@ def test_appends_go_on_when_a_killed_broker_comes_back(mortal_broker: Broker) ->
 
 
 def test_a_broker_that_stays_away_is_reported_in_time(mortal_broker: Broker) -> None:
-    settings = KafkaSettings(mortal_broker.servers, "mortal", request_seconds_max=3.0, delivery_seconds_max=3.0)
+    settings = KafkaSettings(mortal_broker.servers, "mortal", request_seconds_max=3.0, delivery_seconds_max=8.0)
     create_hub(KafkaSettings(mortal_broker.servers, "mortal"), 1, 1)
     log = KafkaLog.open(settings)
     writer = log.open_history(0)

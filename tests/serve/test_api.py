@@ -46,6 +46,7 @@ def test_who_waits_while_the_api_stops_is_told_to_ask_again(
 ) -> None:
     start(http, name="listen", instance_id="outlives-the-api")
     monkeypatch.setattr(server_module, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "_ANSWER_SECONDS", 20)
     server = serve(hub, "")
     with httpx.Client(base_url=server.url, timeout=60) as client, ThreadPoolExecutor(1) as waiting:
         answer = waiting.submit(client.get, "/v1/instances/outlives-the-api/result", params={"wait": 50})
