@@ -12,6 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from perdure import App, OrchestrationCanceled, OrchestrationContext, RetryPolicy, when_all, when_any
 from perdure.schemas.codec import encode_turn
@@ -131,5 +132,6 @@ def programs() -> None:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-    engine()
-    programs()
+    with capture_logs():  # they have the time of day, and go to where we print
+        engine()
+        programs()
