@@ -85,9 +85,10 @@ class Definition(Generic[I_contra, O_co]):
     def _resolve(self) -> tuple[Codec, Codec]:
         try:
             self._codecs = codecs = self._make_codecs()
-        except NameError as error:
+        except (NameError, AttributeError) as error:
+            reason = str(error).partition("\n")[0]
             raise ValueRefused(
-                f"{self.label}: an annotation cannot be resolved ({error}); define or import the type at module level, and not for "
+                f"{self.label}: an annotation cannot be resolved ({reason}); define or import the type at module level, and not for "
                 "type checkers alone"
             ) from error
         return codecs

@@ -68,6 +68,7 @@ class InstanceHeld(Exception):
 
 
 UNKNOWN_EVENT = "unknown-event"
+TURN_TOO_LONG = "turn-too-long"
 
 
 def unknown_event(kind: int) -> InstanceHeld:
@@ -81,5 +82,5 @@ def turn_too_long(seconds_max: float) -> InstanceHeld:
     return InstanceHeld(
         f"the turn took longer than {seconds_max:g} s and was interrupted. Blocking calls, long computations and loops that "
         "wait for the clock belong in activities",
-        kind="turn-too-long",
+        kind=TURN_TOO_LONG,
     )

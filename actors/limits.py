@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from perdure.schemas.codec import ITEMS_MAX
+
 HISTORY_LIMIT_EXCEEDED = "HistoryLimitExceeded"
 """The failure type of an instance whose history grew too long: the engine's decision, which no code made."""
 
@@ -27,6 +29,10 @@ class Limits:
     tags_bytes_max: int = 16_384
     reason_chars_max: int = 4_000
     turn_seconds_max: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.start_events_max > ITEMS_MAX or self.tags_max > ITEMS_MAX:
+            raise ValueError(f"a message carries at most {ITEMS_MAX:,} events or tags: {self}")
 
 
 DEFAULT_LIMITS = Limits()

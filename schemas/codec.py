@@ -3,6 +3,7 @@
 from .avro import UnknownFormat, WireError
 from .message_codec import (
     INBOX_MARK,
+    ITEMS_MAX,
     REPLY_MARK,
     UnreadableBody,
     decode_inbound,
@@ -46,6 +47,7 @@ __all__ = [
     "CHUNK_MARK",
     "HISTORY_MARK",
     "INBOX_MARK",
+    "ITEMS_MAX",
     "LEVELS",
     "MANIFEST_MARK",
     "REPLY_MARK",

@@ -23,7 +23,7 @@ from .logs import start_logs
 from .metrics import WorkerCollector
 from .processes import stop_on_signals
 from .serve import ApiParts, ApiServer, check_address, create_api
-from .serve.server import bind
+from .serve.server import STOP_SECONDS_MAX, bind
 from .worker import Worker
 from .worker_process import tune_memory, worker_settings
 
@@ -84,7 +84,7 @@ def _telling_of_a_long_stop(options: DevOptions) -> Iterator[threading.Event]:
     def watch() -> None:
         asked.wait()
         if not over.wait(LONG_STOP_SECONDS):
-            options.stopping(options.settings.drain_timeout)
+            options.stopping(options.settings.drain_timeout + STOP_SECONDS_MAX)
 
     threading.Thread(target=watch, name="perdure-dev-stop", daemon=True).start()
     try:

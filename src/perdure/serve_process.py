@@ -40,14 +40,14 @@ def run_serve(settings: Settings, ready: Callable[[str], None], *, port_is_free:
 async def look_for_hub(transport: Transport, seconds: float) -> None:
     """Look until the hub is found, and say so; each new reason why it is not is said too, since who started the process may not ask it
     anything for long."""
-    pause, said = LOOK_PAUSE_SECONDS, ""
+    pause, said = LOOK_PAUSE_SECONDS, set[str]()
     while True:
         try:
             await transport.open(seconds)
         except PerdureError as error:
-            if str(error) != said:
-                said = str(error)
-                _log.error(error.code.replace("-", "."), reason=said)
+            if str(error) not in said:
+                said.add(str(error))
+                _log.error(error.code.replace("-", "."), reason=str(error))
         else:
             _log.info("hub.found")
             return

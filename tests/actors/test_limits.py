@@ -298,3 +298,10 @@ def test_ids_and_event_names_have_the_limits_of_the_app() -> None:
 def test_a_definition_needs_a_name_that_can_be_recorded(name: str) -> None:
     with pytest.raises(ValueError, match=r"the name of an orchestration|no name of its own"):
         App().activity(name=name)(lambda: None)
+
+
+@pytest.mark.parametrize("limit", ["start_events_max", "tags_max"])
+def test_no_limit_is_beyond_what_a_message_carries(limit: str) -> None:
+    Limits(**{limit: 10_000})
+    with pytest.raises(ValueError, match="a message carries at most 10,000 events or tags"):
+        Limits(**{limit: 10_001})

@@ -98,21 +98,22 @@ def test_a_broken_app_is_named_before_anything_starts(project: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "written", "what"),
+    ("command", "written", "what", "why"),
     [
-        ("dev", "@app.activity\ndef pay(order: 'Nope') -> str: ...\n", "activity 'pay'"),
-        ("worker", "@app.orchestration\nasync def buy(ctx: OrchestrationContext) -> 'Nope': ...\n", "orchestration 'buy'"),
+        ("dev", "@app.activity\ndef pay(order: 'Nope') -> str: ...\n", "activity 'pay'", "name 'Nope' is not defined"),
+        ("worker", "@app.orchestration\nasync def buy(ctx: OrchestrationContext) -> 'Nope': ...\n", "orchestration 'buy'", "name 'Nope' is not defined"),
+        ("worker", "@app.activity\ndef pay(order: 'json.Nope') -> str: ...\nimport json\n", "activity 'pay'", "module 'json' has no attribute 'Nope'"),
     ],
 )  # fmt: skip
 def test_an_annotation_that_leads_nowhere_is_named_before_anything_starts(
-    project: Path, command: str, written: str, what: str
+    project: Path, command: str, written: str, what: str, why: str
 ) -> None:
     line = len(APP.splitlines()) + 1
     (project / "app.py").write_text(f"{APP}{written}")
     done = perdure(command, cwd=project, PERDURE_BROKERS="127.0.0.1:9")
 
     assert 2 == done.code
-    assert f"app.py:{line}: {what}: an annotation cannot be resolved (name 'Nope' is not defined)" in done.err
+    assert f"app.py:{line}: {what}: an annotation cannot be resolved ({why})" in done.err
     assert not (project / ".perdure").exists()
 
 

@@ -116,3 +116,11 @@ def test_errors_name_flags_and_each_flag_and_parameter_that_is_meant_is_there() 
 )
 def test_what_is_in_quotes_is_left_as_it_is(said: str, shown: str) -> None:
     assert shown == command.with_flags(said)
+
+
+def test_the_words_of_the_users_own_code_are_left_as_they_are() -> None:
+    said = " ".join(command.FLAGS)
+
+    assert command.with_flags(said) == command.words_of(InvalidRequest(said)) != said
+    for others in (AppNotLoaded(said), ConfigError(said), HubUnavailable(said)):
+        assert said == command.words_of(others)

@@ -220,5 +220,5 @@ def test_a_stop_that_takes_a_while_says_for_what_and_how_to_end_it(
     said = next(line for line in dev.process.stderr if "waiting up to" in line)
     code = dev.stop(signal.SIGINT)
 
-    assert "waiting up to 30 s for what runs; Ctrl-C again ends at once, and nothing is lost\n" == said
+    assert "waiting up to 37 s for what runs and who waits; Ctrl-C again ends at once, and nothing is lost\n" == said
     assert 128 + signal.SIGINT == code

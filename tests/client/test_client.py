@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from perdure.client import Client, IfExists, Page, aio
+from perdure.client import AsyncClient, Client, IfExists, Page, aio
 from perdure.errors import (
     InstanceAlreadyExists,
     InstanceFinished,
@@ -26,7 +27,7 @@ from perdure.errors import (
 )
 from perdure.partitions.partitioner import partition_of
 from perdure.schemas.events import Status
-from tests.client.hub import PARTITIONS, app, big, calls_by_name, echo, listen, welcome
+from tests.client.hub import PARTITIONS, app, big, calls_by_name, echo, listen, running_hub, welcome
 from tests.client.ways import Way, impatient
 
 
@@ -84,6 +85,23 @@ def test_a_wait_that_is_over_leaves_the_instance_running(client: Client) -> None
 
     handle.raise_event("GO", {"n": 1})
     assert {"n": 1} == handle.result(20)
+
+
+def test_a_wait_whose_end_comes_with_its_last_look_has_ended(tmp_path: Path) -> None:
+    async def ask() -> None:
+        with running_hub(tmp_path) as hub:
+            client = AsyncClient.over(hub.log.share(), timeout=20)
+            handle = await client.start(echo, 1)
+            await handle.wait(20)
+
+            async def wait(*_: object) -> None:
+                """Over a moment too soon."""
+
+            client.transport.wait = wait  # type: ignore[assignment, method-assign]
+            assert 1 == await handle.result(20)
+            await client.close()
+
+    asyncio.run(ask())
 
 
 def test_events_given_with_the_start_do_not_race_it(client: Client) -> None:

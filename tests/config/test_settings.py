@@ -122,7 +122,19 @@ def test_a_variable_or_flag_that_cannot_be_used_is_named(
 
 
 @pytest.mark.parametrize(
-    "brokers", ["", "a:1", "127.0.0.1:9092", "kafka_1:9092, kafka-2.b.c:65535", "[::1]:9092,[fe80::1%eth0]:1", "käse:1"]
+    "brokers",
+    [
+        "",
+        "a:1",
+        "127.0.0.1:9092",
+        "kafka_1:9092, kafka-2.b.c:65535",
+        "[::1]:9092,[fe80::1%eth0]:1",
+        "käse:1",
+        "localhost",
+        "[::1]",
+        "a:1,",
+        "a:1,,b",
+    ],
 )
 def test_addresses_of_brokers_are_taken_as_they_are(tmp_path: Path, brokers: str) -> None:
     assert brokers == load(tmp_path, brokers=brokers).settings.brokers
@@ -137,14 +149,14 @@ def test_addresses_of_brokers_are_taken_as_they_are(tmp_path: Path, brokers: str
         ),
         ("a:1,SASL_SSL://b:1", r"without SASL_SSL://.*security\.protocol; found 'SASL_SSL://b:1'"),
         ("127.0.0.1:15730 2136", r"as kafka-1:9092 or \[::1\]:9092; found '127\.0\.0\.1:15730 2136'"),
-        ("kafka", "found 'kafka'"),
-        ("a:1,,b:1", "found ''"),
+        (",", "found ','"),
+        ("a;b:1", "found 'a;b:1'"),
+        ("a:٩٠٩٢", "found 'a:"),
         ("a:1 b:1", "found 'a:1 b:1'"),
         ("a:0", "found 'a:0'"),
         ("a:65536", "found 'a:65536'"),
         ("a:x", "found 'a:x'"),
         ("::1:9092", "found '::1:9092'"),
-        ("[::1]", r"found '\[::1\]'"),
         (":9092", "found ':9092'"),
         (" ", "found ' '"),
     ],

@@ -137,6 +137,14 @@ def test_a_body_that_is_not_sent_as_json_is_told_to_be(http: httpx.Client, path:
     )
 
 
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/VND.api+JSON"])
+def test_json_may_be_of_any_kind(http: httpx.Client, kind: str) -> None:
+    assert (
+        201
+        == check(http.post("/v1/instances", content=b'{"name": "echo"}', headers={"Content-Type": kind})).status_code
+    )
+
+
 def test_json_that_is_none_is_told_with_its_place(http: httpx.Client) -> None:
     answer = post(http, b'{"name": "echo", "input": ["Ada", }')
 

@@ -68,6 +68,8 @@ def _resolve(app: "App") -> None:
             definition.resolve()
         except (ValueRefused, TypeError) as error:
             raise AppNotLoaded(f"{_place_of(definition.function)}{error}") from error
+        except Exception as error:  # an annotation may be any expression of the author's
+            raise AppNotLoaded(f"{_place_of(definition.function)}{type(error).__name__}: {error}") from error
 
 
 def _place_of(function: Callable[..., Any]) -> str:

@@ -28,6 +28,7 @@ from perdure.errors import (
     NotCompleted,
     PerdureError,
     RequestRefused,
+    StartUnknown,
     WaitTimeout,
 )
 from perdure.masking import masked, visible
@@ -197,7 +198,7 @@ def guarded(act: Callable[[], Any], usage: int = USAGE) -> None:
         raise typer.Exit(0) from None
     except PerdureError as error:
         say_traceback()
-        say_error(str(error))
+        say_error(words_of(error))
         code = exit_code_of(error)
         raise typer.Exit(usage if code == USAGE else code) from None
     except Exception as error:  # noqa: BLE001 - said in a line, and with --debug where it came from
@@ -226,12 +227,17 @@ def say_traceback() -> None:
 def say_error(text: str) -> None:
     from .output import errors, plain
 
-    line = plain("error:", "bold red") + plain(" ") + plain(with_flags(masked(text)), keep="\n")
+    line = plain("error:", "bold red") + plain(" ") + plain(masked(text), keep="\n")
     errors().print(line, soft_wrap=True)
 
 
+def words_of(error: PerdureError) -> str:
+    """What an error says; what was asked for wrongly, in the words of the command line. Any other may be in the words of the user's own code."""
+    return with_flags(str(error)) if isinstance(error, (InvalidRequest, RequestRefused, StartUnknown)) else str(error)
+
+
 def with_flags(text: str) -> str:
-    """What an error of the library says, in the words of the command line."""
+    """What the library says of its parameters, in the words of the command line."""
 
     def flag(found: re.Match[str]) -> str:
         if found[1] is None:

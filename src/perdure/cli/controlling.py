@@ -11,7 +11,7 @@ from perdure.config import Loaded
 from perdure.errors import PerdureError
 from perdure.masking import masked
 
-from .command import command, exit_code_of, say_error
+from .command import command, exit_code_of, say_error, words_of
 from .starting import Id, Input, Json, complete_id, read_json
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _each(loaded: Loaded, instance_ids: Sequence[str], verb: _Verb, *, json: boo
             try:
                 verb.act(client.instance(instance_id))
             except PerdureError as error:
-                say_error(str(error))
+                say_error(words_of(error))
                 outcomes["refused"].append(
                     {"instance_id": instance_id, "code": error.code, "detail": masked(str(error))}
                 )

@@ -126,4 +126,4 @@ def _say_ready(wanted: int, url: str) -> None:
 def _say_stopping(seconds: float) -> None:
     from .output import note
 
-    note(f"waiting up to {seconds:g} s for what runs; Ctrl-C again ends at once, and nothing is lost")
+    note(f"waiting up to {seconds:g} s for what runs and who waits; Ctrl-C again ends at once, and nothing is lost")

@@ -112,7 +112,7 @@ def start(
     if timeout is not None and not wait:
         raise ConfigError("--timeout goes with --wait: a start itself waits for PERDURE_REQUEST_TIMEOUT at most")
     until = None if checked_seconds(timeout) is None else monotonic() + (timeout or 0)
-    request_id = request_id or uuid4().hex
+    request_id = uuid4().hex if request_id is None else request_id
     options = StartOptions(
         instance_id=instance_id,
         tags=read_tags(tag or ()),

@@ -7,6 +7,7 @@ import asyncio
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import monotonic
 
 from perdure.client.requests import ListRequest, Started, StartRequest
 from perdure.client.transport import Change, Ticket, Transport
@@ -36,6 +37,7 @@ def telling_of_silence() -> Iterator[None]:
 
 def held_text(instance_id: str, held: Held, word: str = "held:") -> str:
     """Markup that says why an instance is held, and what may be done."""
+    from perdure.actors.executor import TURN_TOO_LONG
     from perdure.partitions.care import POISON
 
     name = quoted(shlex.quote(instance_id))
@@ -43,6 +45,8 @@ def held_text(instance_id: str, held: Held, word: str = "held:") -> str:
     way_on = "when a worker that knows it runs" if held.kind.startswith("unknown-") else "when corrected code runs"
     if held.kind == POISON:
         way_on = f"after `perdure resume {name}`"
+    elif held.kind == TURN_TOO_LONG:  # the machine may have been slow for a while
+        way_on += f" or after `perdure resume {name}`"
     return (
         f"[yellow]{word}[/] {quoted(masked(held.reason))}; it goes on {way_on}; "
         f"`perdure terminate {name}` ends it, `perdure purge --force {name}` removes it"
@@ -95,7 +99,8 @@ class TellingTransport:
 
     async def _look(self, instance_id: str) -> None:
         """Look at the instance again and again. What is refused, the wait itself will tell."""
-        pause, silent = _LOOK_SECONDS, False
+        pause, silent, began = _LOOK_SECONDS, False, monotonic()
+        answered = False
         while True:
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LOOK_SECONDS_MAX)
@@ -104,10 +109,13 @@ class TellingTransport:
             except RequestRefused:
                 return
             except (NoAnswer, HubError) as error:
-                if not silent:
-                    note(f"[yellow]still waiting:[/] {quoted(masked(str(error)))}")
+                # Of an API that was never there the wait itself tells, and ends.
+                if silent or not (answered or monotonic() - began >= SILENCE_SECONDS):
+                    continue
+                note(f"[yellow]still waiting:[/] {quoted(masked(str(error)))}")
                 silent = True
                 continue
+            answered = True
             if silent:
                 note("answered again; still waiting")
             silent = False

@@ -75,18 +75,22 @@ class AsyncHandle(Generic[O]):
         transport = self._client.transport
         view = await transport.wait(self.id, checked_seconds(timeout), self._ticket)
         if view is None:
-            raise WaitTimeout(await self._describe_wait(timeout or 0), self.id)
+            return await self._glance(timeout or 0)
         return instance_of(view)
 
-    async def _describe_wait(self, timeout: float) -> str:
+    async def _glance(self, timeout: float) -> Instance:
+        """A last look after a wait, whose end may have come meanwhile. Raises WaitTimeout."""
         try:
             instance = await self.get(timeout=_GLANCE_SECONDS)
         except (NoAnswer, HubUnavailable):
-            return f"instance {self.id!r} was not heard of for {timeout:g} s, and nobody answers for it now; is a worker running?"
+            text = f"instance {self.id!r} was not heard of for {timeout:g} s, and nobody answers for it now; is a worker running?"
+            raise WaitTimeout(text, self.id) from None
+        if instance.status.terminal:
+            return instance
         text = f"instance {self.id!r} has not ended within {timeout:g} s; it is {instance.status.name} and goes on"
         if instance.held is not None:
             text += f" once what holds it is gone: {instance.held.reason}"
-        return text
+        raise WaitTimeout(text, self.id)
 
     async def get(self, timeout: float | None = None) -> Instance:
         """The instance now."""
@@ -137,7 +141,7 @@ class AsyncClient:
     @classmethod
     def connect(cls, **flags: Any) -> Self:
         """Find the hub by the configuration: PERDURE_* variables over perdure.toml, or a `perdure dev` that runs near here.
-        `flags` are settings by name, over both. Raises ConfigError."""
+        `flags` are settings by name, over both. Raises ConfigError, and HubRefused where the hub that runs here is another."""
         from perdure.config import as_argument, load_settings
         from perdure.connection import connect_transport
 

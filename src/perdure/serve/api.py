@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.metadata
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -206,7 +207,7 @@ def _request_id(
 async def _check_is_json(request: Request) -> None:
     """A body of another type, as `curl -d` sends it, is told as that and not as JSON with nothing in it."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if await request.body() and media_type != "application/json":
+    if await request.body() and not re.fullmatch(r"application/(.+\+)?json", media_type):
         raise HTTPException(415, f"the body is {media_type or 'of no type'}; send it as application/json")
 
 

@@ -19,6 +19,7 @@ _log = structlog.get_logger("perdure.api")
 STOP_SECONDS = 5
 # What a connection gets to take the answer that the server stops, before it is cut off.
 _ANSWER_SECONDS = 2
+STOP_SECONDS_MAX = STOP_SECONDS + _ANSWER_SECONDS
 
 
 def check_address(host: str, token: str) -> None:
@@ -65,7 +66,7 @@ class ApiServer:
             proxy_headers=False,
             limit_concurrency=CONNECTIONS_MAX,
             timeout_keep_alive=IDLE_SECONDS_MAX,
-            timeout_graceful_shutdown=STOP_SECONDS + _ANSWER_SECONDS,
+            timeout_graceful_shutdown=STOP_SECONDS_MAX,
         )
         self._server = _Server(config)
         self._listener = listener
