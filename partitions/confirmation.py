@@ -197,7 +197,6 @@ class Confirmation:
     def _tell_failed(self, header: InstanceHeader, failure: Failure) -> None:
         self._home.notices.tell(
             "instance.failed",
-            partition=self._home.partition,
             instance=header.instance_id,
             name=header.name,
             type=failure.type,
@@ -339,13 +338,7 @@ class Confirmation:
     def hold(self, slot: Slot, held: InstanceHeld) -> None:
         """Mark an instance held. Derived, so only the store shows it; the log does not (R12)."""
         if not _is_held_so(slot, held):
-            self._home.notices.tell(
-                "instance.held",
-                partition=self._home.partition,
-                instance=slot.instance_id,
-                kind=held.kind,
-                reason=held.reason,
-            )
+            self._home.notices.tell("instance.held", instance=slot.instance_id, kind=held.kind, reason=held.reason)
         self._home.instances.hold(slot, held)
         self._show_held(slot)
 

@@ -23,7 +23,7 @@ from .ports import Change, Store, StoreCorrupt
 HEADER_FORMAT = 2
 # A longer input is stored beside the header, once, so that no turn writes it again.
 INPUT_INLINE_BYTES_MAX = 512
-_NO_TAGS = 0
+_UNTAGGED = 0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -175,7 +175,7 @@ def encode_standing(header: InstanceHeader) -> bytes:
             _text(header.result),
             _failure_fields(header.failure),
             _text(header.custom_status),
-            dict(header.tags) if header.tags else _NO_TAGS,
+            dict(header.tags) if header.tags else _UNTAGGED,
             header.parent_instance_id,
             header.held_kind,
             header.held_reason,
@@ -208,7 +208,7 @@ def _decode_header(instance_id: str, fields: list[Any]) -> tuple[InstanceHeader,
         _payload(result),
         _failure(failure),
         _payload(custom_status),
-        NO_TAGS if tags == _NO_TAGS else tags,
+        NO_TAGS if tags == _UNTAGGED else tags,
         parent,
         held_kind,
         held_reason,
@@ -230,7 +230,7 @@ _KINDS = (
 
 
 def _check_tags(tags: object) -> None:
-    if tags != _NO_TAGS and not (isinstance(tags, dict) and all(type(value) is str for value in tags.values())):
+    if tags != _UNTAGGED and not (isinstance(tags, dict) and all(type(value) is str for value in tags.values())):
         raise TypeError(f"tags: {tags!r:.60}")
 
 

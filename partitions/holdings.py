@@ -173,7 +173,7 @@ class Holdings:
             recovered.store, SlotBounds(settings.slots_max, settings.slots_bytes_max), parts.watch_turn
         )
         self.timers = TimerQueue(recovered.store, self.time.now_ms())
-        self.notices = Notices(parts.clock)
+        self.notices = Notices(parts.clock, partition=partition)
         self.replies = Replies(parts.log.publisher, partition)
         self.queries = Queries(recovered.store, partition, self.replies, parts.clock)
         self.outbox = Outbox(parts.log.publisher)

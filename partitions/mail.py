@@ -186,7 +186,7 @@ class Mailbox:
         return Letter(DEAD_LETTER, instance_id, encode_dead_letter(reason, value, headers))
 
     def _tell(self, reason: str, offset: int, instance_id: str) -> None:
-        fields: dict[str, str | int] = {"partition": self._home.partition, "reason": reason}
+        fields: dict[str, str | int] = {"reason": reason}
         if offset >= 0:  # else it was never in the inbox
             fields["offset"] = offset
         if instance_id:

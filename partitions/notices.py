@@ -27,14 +27,16 @@ class _Flow:
 
 class Notices:
     """Writes at most LINES_MAX lines of an event in FLOOD_SECONDS. That lines are left out is said once, and the next line says how
-    many were; metrics count all."""
+    many were; metrics count all. Each line says what all of them are `about`."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, **about: int) -> None:
         self._clock = clock
+        self._about = about
         self._flows: dict[str, _Flow] = {}
 
     def tell(self, event: str, stack: str = "", /, **fields: str | int) -> None:
         """Write a line; with `stack`, another one at level debug."""
+        fields |= self._about
         now = self._clock.monotonic()
         flow = self._flows.setdefault(event, _Flow(now))
         if now - flow.began >= FLOOD_SECONDS:
@@ -49,4 +51,4 @@ class Notices:
             return
         flow.left_out += 1
         if flow.left_out == 1:
-            _log.warning("notices.left_out", of=event, seconds_max=FLOOD_SECONDS)
+            _log.warning("notices.left_out", of=event, seconds_max=FLOOD_SECONDS, **self._about)
